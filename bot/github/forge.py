@@ -1,0 +1,123 @@
+"""Writes on GitHub, each keyed and looked up before it is repeated: comments, check runs, pull requests, issues."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Any
+
+from bot.errors import Rejected
+from bot.github.app import GitHubApp
+from bot.ports import Faults, Performed
+from schemas.effects import CloseIssue, Effect, OpenPullRequest, PostComment, PublishCheck, UpdateStatus
+from schemas.events import PullRequestOpened
+from schemas.lease import Lease
+
+BODY_LIMIT = 65_536
+SUMMARY_LIMIT = 65_535
+_CUT = "\n\n(cut here: the whole text is in the audit log)"
+
+
+def marker(key: str) -> str:
+    """The hidden line by which a comment is found again."""
+    return f"<!-- interlock:{key} -->"
+
+
+def cut(text: str, limit: int) -> str:
+    """A text within GitHub's limit."""
+    return text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT
+
+
+class Forge:
+    """Performs the effects that write on GitHub. One write at a time for each installation."""
+
+    kinds = frozenset({"post_comment", "update_status", "publish_check", "open_pull_request", "close_issue"})
+
+    def __init__(self, app: GitHubApp, faults: Faults) -> None:
+        self._app, self._faults = app, faults
+        self._writing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._status: dict[str, int] = {}
+
+    async def perform(self, effect: Effect, lease: Lease) -> Performed:
+        """See bot.ports.Performer."""
+        async with self._writing[effect.installation]:
+            match effect:
+                case PostComment():
+                    await self._comment(effect, effect.key, effect.issue, effect.body, edit=False)
+                case UpdateStatus():
+                    await self._comment(effect, f"{effect.ticket}:status", effect.issue, effect.body, edit=True)
+                case PublishCheck():
+                    await self._check(effect)
+                case OpenPullRequest():
+                    return Performed(await self._pull(effect))
+                case CloseIssue():
+                    await self._close(effect)
+                case _:
+                    raise Rejected(f"{effect.kind} is not a write on GitHub")
+        return Performed()
+
+    async def _write(self, effect: Effect, what: str, method: str, path: str, body: dict[str, Any]) -> Any:
+        self._faults.reach(f"github:{what}:before")
+        answer = await self._app.call(effect.repo, effect.installation, method, path, body)
+        self._faults.reach(f"github:{what}:after")
+        return answer
+
+    async def _comment(self, effect: Effect, key: str, issue: int, text: str, *, edit: bool) -> None:
+        body = cut(f"{marker(key)}\n{text}", BODY_LIMIT)
+        known = self._status.get(key) if edit else None
+        if known is None:
+            known = await self._find_comment(effect, key, issue)
+        if known is None:
+            made = await self._write(effect, "comment", "POST", f"/issues/{issue}/comments", {"body": body})
+            known = made["id"]
+        elif edit:
+            await self._write(effect, "edit", "PATCH", f"/issues/comments/{known}", {"body": body})
+        if edit:
+            self._status[key] = int(known)
+
+    async def _find_comment(self, effect: Effect, key: str, issue: int) -> int | None:
+        line = marker(key)
+        for comment in await self._app.pages(effect.repo, effect.installation, f"/issues/{issue}/comments"):
+            ours = comment["user"] and comment["user"]["type"] == "Bot"
+            if ours and str(comment["body"] or "").startswith(line):
+                return int(comment["id"])
+        return None
+
+    async def _check(self, effect: PublishCheck) -> None:
+        body: dict[str, Any] = {
+            "name": effect.name,
+            "external_id": effect.external_id,
+            "status": effect.status,
+            "output": {"title": effect.title or effect.name, "summary": cut(effect.summary, SUMMARY_LIMIT)},
+            "actions": [button.model_dump() for button in effect.buttons],
+        }
+        if effect.conclusion:
+            body["conclusion"] = effect.conclusion
+        path = f"/commits/{effect.head}/check-runs?filter=all"
+        for run in await self._app.pages(effect.repo, effect.installation, path, "check_runs"):
+            if run["external_id"] == effect.external_id and run["name"] == effect.name:
+                await self._write(effect, "check-edit", "PATCH", f"/check-runs/{run['id']}", body)
+                return
+        await self._write(effect, "check", "POST", "/check-runs", {**body, "head_sha": effect.head})
+
+    async def _pull(self, effect: OpenPullRequest) -> PullRequestOpened:
+        owner = effect.repo.owner
+        path = f"/pulls?state=all&head={owner}:{effect.branch}&base={effect.base}"
+        found = await self._app.pages(effect.repo, effect.installation, path)
+        mine = next((pull for pull in found if pull["state"] == "open"), None)
+        if mine is None:
+            mine = next((pull for pull in found if pull["merged_at"] is None), None)
+        text = {"title": effect.title[:256], "body": cut(effect.body, BODY_LIMIT)}
+        if mine is None:
+            body = {**text, "head": effect.branch, "base": effect.base, "maintainer_can_modify": False}
+            made = await self._write(effect, "pull", "POST", "/pulls", body)
+        else:
+            change = {**text, **({"state": "open"} if mine["state"] == "closed" else {})}
+            made = await self._write(effect, "pull-edit", "PATCH", f"/pulls/{mine['number']}", change)
+        return PullRequestOpened(ticket=effect.ticket, number=made["number"], head=made["head"]["sha"])
+
+    async def _close(self, effect: CloseIssue) -> None:
+        issue = await self._app.call(effect.repo, effect.installation, "GET", f"/issues/{effect.issue}")
+        if issue["state"] != "closed":
+            body = {"state": "closed", "state_reason": "completed"}
+            await self._write(effect, "close", "PATCH", f"/issues/{effect.issue}", body)

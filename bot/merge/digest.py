@@ -1,0 +1,46 @@
+"""The patch digest: what an approval is bound to. It stays the same over a rebase that changes nothing.
+
+SHA-256 over sorted (path, modes, byte-exact hunks with three context lines; whole oids for binary files), without
+line numbers and without folding white space; `git patch-id` gives one id to a statement inside and outside an `if`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pygit2
+
+from bot.merge.trees import open_repository, tree_of
+
+VERSION = b"interlock-digest-1\0"
+
+
+def patch_digest(git_dir: Path, old: str, new: str) -> str:
+    """The digest of the patch between two commits or trees, in hex."""
+    repo = open_repository(git_dir)
+    return tree_digest(tree_of(repo, old), tree_of(repo, new))
+
+
+def tree_digest(old: pygit2.Tree, new: pygit2.Tree) -> str:
+    """The digest of the patch between two trees, in hex."""
+    diff = old.diff_to_tree(new, context_lines=3, interhunk_lines=0)
+    parts = sorted(_part(patch) for patch in diff if patch is not None)
+    total = hashlib.sha256(VERSION)
+    for part in parts:
+        total.update(len(part).to_bytes(8, "big"))
+        total.update(part)
+    return total.hexdigest()
+
+
+def _part(patch: pygit2.Patch) -> bytes:
+    delta = patch.delta
+    old, new = delta.old_file, delta.new_file
+    head = b"\0".join((new.raw_path, b"%o" % int(old.mode), b"%o" % int(new.mode)))
+    if delta.is_binary or not patch.hunks:
+        return b"\0".join((head, b"binary", str(old.id).encode(), str(new.id).encode()))
+    body = [head]
+    for hunk in patch.hunks:
+        body.append(b"@@")
+        body.extend(line.origin.encode() + line.raw_content for line in hunk.lines)
+    return b"\0".join(body)

@@ -1,0 +1,152 @@
+"""Three-way merge at path level: equal ids need no merge, only a true overlap merges content.
+
+Before a conflict is declared `git merge-tree` has the second word: it sees renames and attributes. It runs in a
+scratch git dir with objects of its own, whose attributes come from our side (decisions.md 39).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pygit2
+from pygit2.enums import FileMode, MergeFlag
+
+from bot.merge.trees import Blob, Changes, Clash, changes_between, lookup, open_repository, rewrite_root, tree_of
+from schemas.base import Evidence
+
+TEXT_LIMIT = 20_000
+GIT_SECONDS = 120
+_WHO = pygit2.Signature("Interlock", "interlock@localhost", 0, 0)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The merged tree, and by which rung."""
+
+    tree: str
+    rung: str = "line"
+
+
+@dataclass(frozen=True)
+class Conflicted:
+    """The first path that cannot be merged, with the three texts."""
+
+    evidence: Evidence
+
+
+def merge(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes) -> Merged | Conflicted:
+    """Bring `changes`, made on `base`, onto `ours`."""
+    result: dict[str, Blob | None] = {}
+    overlaps: list[str] = []
+    for path, theirs in changes.items():
+        was, now = lookup(base, path), lookup(ours, path)
+        if now == was:
+            result[path] = theirs
+        elif theirs != now:
+            overlaps.append(path)
+    try:
+        for path, blob in _content(repo, base, ours, changes, overlaps).items():
+            result[path] = blob
+        return Merged(rewrite_root(repo, ours, result))
+    except (_Overlap, Clash) as problem:
+        tree = _second_word(repo, base, ours, changes)
+        if tree is not None:
+            return Merged(tree, "merge-tree")
+        return Conflicted(_evidence(repo, base, ours, changes, problem.path))
+
+
+class _Overlap(Exception):
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+def _content(
+    repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes, overlaps: list[str]
+) -> dict[str, Blob | None]:
+    """Merge the contents of all overlaps at once, as three flat trees of numbered names. Raises _Overlap."""
+    if not overlaps:
+        return {}
+    builders = [repo.TreeBuilder() for _ in range(3)]
+    for index, path in enumerate(overlaps):
+        for builder, blob in zip(builders, (lookup(base, path), lookup(ours, path), changes[path]), strict=True):
+            if blob is None:
+                continue
+            if blob.mode not in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE):
+                raise _Overlap(path)
+            builder.insert(f"{index:06}", blob.oid, FileMode(blob.mode))
+    trees = [builder.write() for builder in builders]
+    index_ = repo.merge_trees(trees[0], trees[1], trees[2], flags=MergeFlag(0))
+    if index_.conflicts is not None:
+        first = next(iter(index_.conflicts))
+        name = next(side.path for side in first if side is not None)
+        raise _Overlap(overlaps[int(name)])
+    merged = {entry.path: Blob(str(entry.id), int(entry.mode)) for entry in index_}
+    return {path: merged.get(f"{number:06}") for number, path in enumerate(overlaps)}
+
+
+def _second_word(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes) -> str | None:
+    """The tree that git's own merge makes of it, its objects brought here; None if git sees a conflict too."""
+    try:
+        theirs = rewrite_root(repo, base, changes)
+    except Clash:
+        return None
+    with tempfile.TemporaryDirectory(prefix="interlock-merge-") as directory:
+        scratch = pygit2.init_repository(directory, bare=True)
+        objects = Path(repo.path) / "objects"
+        (Path(directory) / "objects" / "info" / "alternates").write_text(f"{objects}\n")
+        attributes = lookup(ours, ".gitattributes")
+        if attributes is not None:
+            data = repo[attributes.oid].peel(pygit2.Blob).data
+            (Path(directory) / "info" / "attributes").write_bytes(data)
+        scratch = pygit2.Repository(directory)
+        root = scratch.create_commit(None, _WHO, _WHO, "base", base.id, [])
+        one = scratch.create_commit(None, _WHO, _WHO, "ours", ours.id, [root])
+        two = scratch.create_commit(None, _WHO, _WHO, "theirs", pygit2.Oid(hex=theirs), [root])
+        done = subprocess.run(
+            ["git", f"--git-dir={directory}", "merge-tree", "--write-tree", "--no-messages", str(one), str(two)],
+            capture_output=True,
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"},
+            timeout=GIT_SECONDS,
+            check=False,
+        )
+        if done.returncode != 0:
+            return None
+        merged = scratch[done.stdout.split()[0].decode()].peel(pygit2.Tree)
+        found = changes_between(scratch, ours, merged)
+        for blob in found.values():
+            if blob is not None and blob.oid not in repo and blob.mode != FileMode.COMMIT:
+                repo.create_blob(scratch[blob.oid].peel(pygit2.Blob).data)
+        tree = rewrite_root(repo, ours, found)
+        return tree if tree == str(merged.id) else None
+
+
+def _text(repo: pygit2.Repository, blob: Blob | None) -> str | None:
+    if blob is None or blob.mode == FileMode.COMMIT:
+        return None
+    data = repo[blob.oid].peel(pygit2.Blob).data
+    if b"\0" in data[:8000]:
+        return f"(binary, {len(data)} bytes)"
+    return data[:TEXT_LIMIT].decode("utf-8", "replace")
+
+
+def _evidence(
+    repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes, path: str
+) -> Evidence:
+    return Evidence(
+        reason=f"conflict in {path}: both sides changed the same lines",
+        path=path,
+        base=_text(repo, lookup(base, path)),
+        ours=_text(repo, lookup(ours, path)),
+        theirs=_text(repo, changes.get(path)),
+    )
+
+
+def merge_commits(git_dir: Path, base: str, ours: str, theirs: str) -> Merged | Conflicted:
+    """Three commits (or trees) of one repository."""
+    repo = open_repository(git_dir)
+    start = tree_of(repo, base)
+    return merge(repo, start, tree_of(repo, ours), changes_between(repo, start, tree_of(repo, theirs)))

@@ -1,0 +1,1 @@
+"""The rulebook: pure functions over values. No I/O, no clock, no randomness."""

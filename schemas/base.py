@@ -1,0 +1,84 @@
+"""What all models share: the frozen base, object ids, names and instants."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+
+class Frozen(BaseModel):
+    """A value: immutable, and unknown keys are refused with their name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+"""A git object id, always all 40 digits; shortened only in messages."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/#~-]{1,200}$")]
+"""An id that we derive: ticket `octo/app#12`, task `octo/app#12/3`, run and change request `octo/app#12/3.1`."""
+
+Glob = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+Mode = Literal["100644", "100755"]
+Encoding = Literal["utf-8", "base64"]
+Instant = AwareDatetime
+Kind = Literal["feature", "bugfix", "refactor", "docs"]
+Role = Literal["engineer", "orchestrator", "developer", "rework"]
+
+Permission = Literal["admin", "write", "read", "none"]
+"""As GitHub's collaborator permission answers: maintain counts as write, triage as read."""
+
+
+class RepoRef(Frozen):
+    """A repository, keyed by its id; the name is the one at the time of writing."""
+
+    id: int
+    full_name: str
+
+    @property
+    def owner(self) -> str:
+        """The account before the slash."""
+        return self.full_name.split("/", 1)[0]
+
+    @property
+    def name(self) -> str:
+        """The name behind the slash."""
+        return self.full_name.split("/", 1)[1]
+
+
+class Person(Frozen):
+    """Who did something on GitHub, with the permission that GitHub's API gave at that moment (None: not asked)."""
+
+    id: int
+    login: str
+    type: str = "User"
+    permission: Permission | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether this is a person (no bot) who may write to the repository."""
+        return self.type == "User" and self.permission in ("admin", "write")
+
+
+class CheckCommand(Frozen):
+    """A command that must exit 0 at the tree's root."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    command: Annotated[str, Field(min_length=1, max_length=4000)]
+    timeout_seconds: Annotated[int, Field(ge=1, le=7200)] = 600
+
+
+class Evidence(Frozen):
+    """Why a change came back: what the agent that wrote it needs to mend it."""
+
+    reason: str
+    check: str | None = None
+    command: str | None = None
+    exit_code: int | None = None
+    log: str = ""
+    path: str | None = None
+    base: str | None = None
+    ours: str | None = None
+    theirs: str | None = None
+    other: str | None = None

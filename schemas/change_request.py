@@ -1,0 +1,168 @@
+"""What a Developer submits: a set of file operations against a pinned base commit (version 1)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
+
+from schemas.base import Encoding, Frozen, Glob, Mode, Name, Sha
+
+MAX_FILE_BYTES = 8 * 1024 * 1024
+MAX_REQUEST_BYTES = 32 * 1024 * 1024
+_GIT_NAMES = {".git", "git~1", "git~2", "git~3", "git~4"}
+# Code points that HFS+ ignores in file names, so that `.g<ZWNJ>it` is `.git` there (git's utf8.c, next_hfs_char).
+_HFS_IGNORED = dict.fromkeys(
+    [*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF], None
+)
+
+
+def _safe(path: str) -> str:
+    """Refuse what no operation may name; stricter rules for new paths are in bot.rules.paths."""
+    if not path or len(path.encode("utf-8", "surrogatepass")) > 4096:
+        raise ValueError("a path has 1 to 4096 bytes")
+    if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in path):
+        raise ValueError("a path holds no control characters")
+    for segment in path.split("/"):
+        if segment in ("", ".", ".."):
+            raise ValueError("a path is relative, and has no empty, '.' or '..' segment")
+        folded = segment.translate(_HFS_IGNORED).casefold().replace("\\", "/").split("/")
+        for part in folded:
+            if part.split(":", 1)[0].rstrip(". ") in _GIT_NAMES:
+                raise ValueError(f"{segment!r} is a form of .git")
+    return path
+
+
+SafePath = Annotated[str, AfterValidator(_safe)]
+
+
+class _Content(Frozen):
+    content: str | None
+    encoding: Encoding = "utf-8"
+
+    def data(self) -> bytes:
+        """The raw bytes that the file will hold."""
+        if self.content is None:
+            raise ValueError("this operation carries no content")
+        if self.encoding == "base64":
+            return base64.b64decode(self.content, validate=True)
+        return self.content.encode("utf-8")
+
+    @model_validator(mode="after")
+    def _decodes(self) -> _Content:
+        if self.content is not None:
+            try:
+                size = len(self.data())
+            except (binascii.Error, UnicodeEncodeError) as error:
+                raise ValueError(f"content is not valid {self.encoding}: {error}") from error
+            if size > MAX_FILE_BYTES:
+                raise ValueError(f"content is over {MAX_FILE_BYTES} bytes")
+        return self
+
+
+class Add(_Content):
+    """A new file; the path must be absent in the base."""
+
+    op: Literal["add"] = "add"
+    path: SafePath
+    content: str
+    mode: Mode = "100644"
+
+
+class Modify(_Content):
+    """New content for a file whose blob in the base is `before`."""
+
+    op: Literal["modify"] = "modify"
+    path: SafePath
+    before: Sha
+    content: str
+    mode: Mode | None = None
+
+
+class Delete(Frozen):
+    """Remove a file whose blob in the base is `before`."""
+
+    op: Literal["delete"] = "delete"
+    path: SafePath
+    before: Sha
+
+
+class Rename(_Content):
+    """Move a file, with new content when `content` is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    op: Literal["rename"] = "rename"
+    source: Annotated[SafePath, Field(alias="from")]
+    path: SafePath
+    before: Sha
+    content: str | None = None
+    mode: Mode | None = None
+
+
+class Chmod(Frozen):
+    """Change the executable bit alone."""
+
+    op: Literal["chmod"] = "chmod"
+    path: SafePath
+    before: Sha
+    mode: Mode
+
+
+Edit = Annotated[Add | Modify | Delete | Rename | Chmod, Field(discriminator="op")]
+
+
+class CheckClaim(Frozen):
+    """A check as the submitter saw it; information only, the queue runs its own."""
+
+    name: str
+    command: str
+    exit_code: int
+    seconds: float = 0.0
+
+
+class Impact(Frozen):
+    """What the submitter says the change means beyond its files; information only."""
+
+    manifests: tuple[str, ...] = ()
+    removed_symbols: tuple[str, ...] = ()
+    deleted_tests: tuple[str, ...] = ()
+
+
+class ChangeRequest(Frozen):
+    """One submission. The patch is a set: every path at most once as target and once as source."""
+
+    version: Literal[1] = 1
+    id: Name
+    task: str = ""
+    base: Sha
+    title: Annotated[str, Field(max_length=500)] = ""
+    summary: Annotated[str, Field(max_length=20_000)] = ""
+    owns: tuple[Glob, ...] | None = None
+    patch: tuple[Edit, ...]
+    checks: tuple[CheckClaim, ...] = ()
+    impact: Impact = Impact()
+
+    @field_validator("patch")
+    @classmethod
+    def _is_a_set(cls, patch: tuple[Edit, ...]) -> tuple[Edit, ...]:
+        if not patch:
+            raise ValueError("the patch is empty")
+        targets: set[str] = set()
+        sources: set[str] = set()
+        total = 0
+        for edit in patch:
+            if edit.path in targets:
+                raise ValueError(f"{edit.path!r} is the target of two operations")
+            targets.add(edit.path)
+            if isinstance(edit, Rename):
+                if edit.source in sources:
+                    raise ValueError(f"{edit.source!r} is the source of two operations")
+                sources.add(edit.source)
+            content = getattr(edit, "content", None)
+            total += len(content) if content is not None else 0
+        if total > MAX_REQUEST_BYTES * 4 // 3:
+            raise ValueError(f"the patch is over {MAX_REQUEST_BYTES} bytes")
+        return patch

@@ -1,0 +1,138 @@
+"""What must now happen, in the imperative. Each has a readable, derived key: a repeat finds its first self by it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.base import CheckCommand, Evidence, Frozen, Name, RepoRef, Role, Sha
+from schemas.plan import Fault, Limits, Question, Scope, Task
+
+
+class _Effect(Frozen):
+    """`slot`: a newer effect of the same slot replaces this one as long as nobody has begun to perform it."""
+
+    key: str
+    ticket: Name
+    repo: RepoRef
+    installation: int
+    slot: str = ""
+
+
+class ReadRepository(_Effect):
+    """Fetch the default branch; read policy and outline."""
+
+    kind: Literal["read_repository"] = "read_repository"
+
+
+class PostComment(_Effect):
+    """A new comment on the issue, found again by the key hidden in it."""
+
+    kind: Literal["post_comment"] = "post_comment"
+    issue: int
+    body: str
+
+
+class UpdateStatus(_Effect):
+    """Make the ticket's one status comment read `body`."""
+
+    kind: Literal["update_status"] = "update_status"
+    issue: int
+    body: str
+
+
+class Button(Frozen):
+    """A button on a completed check run (GitHub's limits: 20, 40 and 20 characters; three at most)."""
+
+    label: Annotated[str, Field(max_length=20)]
+    description: Annotated[str, Field(max_length=40)]
+    identifier: Annotated[str, Field(max_length=20)]
+
+
+class PublishCheck(_Effect):
+    """Create or update the check run `name` on a commit, found again by `external_id`."""
+
+    kind: Literal["publish_check"] = "publish_check"
+    name: str
+    head: Sha
+    external_id: str
+    status: Literal["queued", "in_progress", "completed"]
+    conclusion: Literal["success", "failure", "neutral", "cancelled", "action_required"] | None = None
+    title: str
+    summary: str
+    buttons: Annotated[tuple[Button, ...], Field(max_length=3)] = ()
+
+
+class OpenPullRequest(_Effect):
+    """Open the pull request from the ticket's branch, or find it and bring title and body up to date."""
+
+    kind: Literal["open_pull_request"] = "open_pull_request"
+    branch: str
+    base: str
+    title: str
+    body: str
+
+
+class CloseIssue(_Effect):
+    """Close the issue as completed."""
+
+    kind: Literal["close_issue"] = "close_issue"
+    issue: int
+
+
+class RunAgent(_Effect):
+    """Run one agent session. The performer adds what it reads from the repository at `base` to the prompt."""
+
+    kind: Literal["run_agent"] = "run_agent"
+    role: Role
+    attempt: int
+    base: Sha
+    title: str = ""
+    body: str = ""
+    questions: tuple[Question, ...] = ()
+    scope: Scope | None = None
+    outline: str = ""
+    task: Task | None = None
+    siblings: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    evidence: Evidence | None = None
+    checks: tuple[CheckCommand, ...] = ()
+    protected: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    max_tasks: int = 12
+    first_task: int = 1
+    first_question: int = 1
+    limits: Limits = Limits()
+    model: str | None = None
+
+
+class CancelRuns(_Effect):
+    """Stop what agents are doing for the ticket, or for one task of it."""
+
+    kind: Literal["cancel_runs"] = "cancel_runs"
+    task: str = ""
+
+
+class TrialCompose(_Effect):
+    """Compose the tip onto the base's head without a push, and onto rivals that were asked to be reviewed before."""
+
+    kind: Literal["trial_compose"] = "trial_compose"
+    trial: int
+    fork: Sha
+    tip: Sha
+    base_ref: str
+
+
+Effect = Annotated[
+    ReadRepository
+    | PostComment
+    | UpdateStatus
+    | PublishCheck
+    | OpenPullRequest
+    | CloseIssue
+    | RunAgent
+    | CancelRuns
+    | TrialCompose,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,263 @@
+"""The merge queue's nouns: lanes, their entries, the train under way and its intents.
+
+A lane is an aggregate of its own, one for each (repository, full ref). Entry state lives in the queue's tables;
+the lane holds what one lander needs to go on after a crash.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.base import CheckCommand, Evidence, Frozen, Instant, Person, Sha
+from schemas.change_request import ChangeRequest
+
+
+class LaneState(StrEnum):
+    """Whether a lane takes entries forward."""
+
+    OPEN = "open"
+    FROZEN = "frozen"  # the head itself fails its checks, or the ref was moved by force: nobody in the queue is blamed
+    PAUSED = "paused"  # by a person
+
+
+class EntryState(StrEnum):
+    """Where an entry stands. The last six are at rest; held, rework and quarantined may be opened again."""
+
+    QUEUED = "queued"
+    COMPOSED = "composed"
+    CHECKING = "checking"
+    LANDING = "landing"
+    LANDED = "landed"
+    NOOP = "noop"
+    HELD = "held"
+    REWORK = "rework"
+    QUARANTINED = "quarantined"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+class TrainState(StrEnum):
+    """The steps of a train; only LANDING has touched the outside world."""
+
+    COMPOSED = "composed"
+    CHECKED = "checked"
+    LANDING = "landing"
+
+
+class ErrorClass(StrEnum):
+    """Whose turn it is after a failure: the author's (invalid, conflict, check), a person's (policy), ours (infra)."""
+
+    INVALID = "invalid"
+    POLICY = "policy"
+    CONFLICT = "conflict"
+    CHECK = "check"
+    INFRA = "infra"
+
+
+class Series(Frozen):
+    """The commits `fork..tip` of an approved ticket, which land on the base together or not at all."""
+
+    fork: Sha
+    tip: Sha
+    digest: str
+    branch: str
+    method: Literal["rebase", "squash"] = "rebase"
+
+
+class Rebase(Frozen):
+    """Replay the lane's own commits `fork..tip` onto another commit, because the base moved in their way."""
+
+    fork: Sha
+    tip: Sha
+    onto: Sha
+
+
+class NewEntry(Frozen):
+    """What is put into a lane. Exactly one of change, series and rebase is set; `id` is unique in the lane.
+
+    `held` holds the reasons for which a person must release the entry first. `supersedes_task` closes the
+    task's older open entry in the same transaction.
+    """
+
+    id: str
+    lane: str
+    ticket: str = ""
+    task: str = ""
+    fork: Sha | None = None
+    """Where the walk for landed trailers ends; also where the lane's ref begins when it does not exist yet."""
+    change: ChangeRequest | None = None
+    series: Series | None = None
+    rebase: Rebase | None = None
+    author: str = ""
+    owns: tuple[str, ...] | None = None
+    checks: tuple[CheckCommand, ...] = ()
+    priority: int = 0
+    held: tuple[str, ...] = ()
+
+
+class Entry(NewEntry):
+    """An entry as the queue keeps it. `accepted` (whole seconds) is the commit's time; fence grows with each delivery.
+
+    `deliveries` is written before each attempt, `outcomes` after; their difference counts crashes. `attempts`
+    counts failures of class infra.
+    """
+
+    seq: int
+    state: EntryState = EntryState.QUEUED
+    accepted: Instant
+    deliveries: int = 0
+    outcomes: int = 0
+    attempts: int = 0
+    error_class: ErrorClass | None = None
+    error: str = ""
+    evidence: Evidence | None = None
+    next_try: Instant | None = None
+    commit: Sha | None = None
+    released_by: str = ""
+
+
+class Carriage(Frozen):
+    """One entry composed into a train: its commit (the last one, for a series) and what it touches."""
+
+    entry: str
+    commit: Sha
+    tree: Sha
+    paths: tuple[str, ...] = ()
+    rung: str = "line"
+    digest: str = ""
+    commits: tuple[tuple[str, Sha], ...] = ()
+    """(change request, commit) of every commit that this entry adds, oldest first."""
+    branch_old: Sha | None = None
+    """For a series: what the ticket's own branch was on the remote, which is moved first."""
+    dropped: tuple[tuple[str, Evidence], ...] = ()
+    """For a rebase: the change requests that no longer fit, each with its conflict."""
+
+
+class Intent(Frozen):
+    """A push that will be made: moved by compare-and-swap, settled only by reading the remote back."""
+
+    ref: str
+    expected_old: Sha | None
+    new_oid: Sha
+    settled: bool = False
+    force: bool = False
+
+
+class Train(Frozen):
+    """Consecutive entries composed on `base` and checked as one; `tip`'s tree is what was checked."""
+
+    state: TrainState = TrainState.COMPOSED
+    base: Sha
+    old: Sha | None
+    """What the remote's ref was; None if it does not exist yet (then `base` is the lane's fork)."""
+    tip: Sha
+    tree: Sha
+    carriages: tuple[Carriage, ...]
+    verdict: str = ""
+    intents: tuple[Intent, ...] = ()
+
+
+class Lane(Frozen):
+    """A lane between two steps. `fork` ends the first-parent walk that looks for landed trailers.
+
+    `window` is how many entries a train may take; a red train halves it, a landing doubles it.
+    """
+
+    key: str
+    ref: str
+    version: int = 0
+    state: LaneState = LaneState.OPEN
+    why: str = ""
+    head: Sha | None = None
+    fork: Sha | None = None
+    window: int = 32
+    own_heads: tuple[tuple[str, Sha], ...] = ()
+    """(branch, commit) of pushes that we meant to make to tickets' branches: such a head is no foreign push."""
+    train: Train | None = None
+
+
+class Outcome(StrEnum):
+    """What composing one entry gave."""
+
+    COMPOSED = "composed"
+    NOOP = "noop"
+    ALREADY = "already"  # found landed by its trailer
+    CONFLICT = "conflict"
+    INVALID = "invalid"
+    POLICY = "policy"
+    INFRA = "infra"
+
+
+class ComposeResult(Frozen):
+    """One entry's part in `Composed`."""
+
+    entry: str
+    outcome: Outcome
+    carriage: Carriage | None = None
+    commit: Sha | None = None
+    tree: Sha | None = None
+    evidence: Evidence | None = None
+
+
+class Composed(Frozen):
+    """The lander composed a train on `base`; no carriage means nothing to land."""
+
+    kind: Literal["composed"] = "composed"
+    base: Sha
+    old: Sha | None
+    results: tuple[ComposeResult, ...]
+
+
+class Checked(Frozen):
+    """The tip's checks ran. `base_red`: the head without the train fails as well."""
+
+    kind: Literal["checked"] = "checked"
+    outcome: Literal["green", "red", "unknown"]
+    base_red: bool = False
+    evidence: Evidence | None = None
+    verdict: str = ""
+
+
+class Confirmed(Frozen):
+    """Approvals and permissions were read again; refused entries leave the train, with the reason."""
+
+    kind: Literal["confirmed"] = "confirmed"
+    refused: tuple[tuple[str, str], ...] = ()
+    unknown: str = ""
+
+
+class HeadRead(Frozen):
+    """The remote was read back after a push (or after a restart with a prepared intent).
+
+    `contains`: the intent's commit is the remote's head or one of its ancestors. `refusal` is the remote's
+    own sentence when its rules rejected the push.
+    """
+
+    kind: Literal["head_read"] = "head_read"
+    ref: str
+    head: Sha | None
+    contains: bool
+    refusal: str = ""
+
+
+class LanePaused(Frozen):
+    """A person stopped the lane."""
+
+    kind: Literal["lane_paused"] = "lane_paused"
+    by: Person
+    why: str = ""
+
+
+class LaneResumed(Frozen):
+    """A person let the lane go on."""
+
+    kind: Literal["lane_resumed"] = "lane_resumed"
+    by: Person
+
+
+LaneEvent = Annotated[
+    Composed | Checked | Confirmed | HeadRead | LanePaused | LaneResumed, Field(discriminator="kind")
+]
