@@ -1,1 +1,1 @@
-"""The durable middle on SQLite: inbox, tickets, outbox, merge queue and audit chain. The one door to SQLite."""
+"""The durable middle, the one door to SQLite: inbox, tickets, outbox, merge queue and audit chain."""

@@ -1,7 +1,8 @@
-"""The audit chain: append-only rows of digests, and the erasable texts that they refer to.
+"""The audit chain: append-only rows that hold digests, and the erasable texts that they refer to.
 
-A row's hash covers the previous row's hash, so a changed or removed row is found; the head's hash and the count are
-kept in `meta`, so a tail that was cut off is found as well.
+A row's hash covers the hash before it, so a row that was changed, removed or put in is found; `meta` holds
+the count and the newest hash, so a tail that was cut off is found as well. docs/audit-log.md shows how to
+check an export without this code.
 """
 
 from __future__ import annotations
@@ -9,51 +10,50 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
-from bot.store.database import Connection, Database
+from bot.errors import Rejected
+from bot.store.connection import Connection, Row
+from bot.store.database import Database
+from bot.store.instants import from_ms, to_ms
 from schemas.audit import AuditRow
 
-GENESIS = "0" * 64
+GENESIS: Final = "0" * 64
+"""What stands before the first row."""
+
+_ANCHOR: Final = "audit-head"
+_PAGE: Final = 50
+_COLUMNS: Final = ("seq", "at", "subject", "kind", "event", "decision", "before", "after", "why", "actor")
+"""What a row's hash covers, besides the hash before it."""
+
+
+class Verified(NamedTuple):
+    """How many rows the chain has, what is wrong with it (nothing: it is whole), and its newest hash."""
+
+    records: int
+    faults: tuple[str, ...]
+    head: str
 
 
 def digest_of(text: str) -> str:
-    """SHA-256 of a text, in hex."""
+    """SHA-256 of a text's UTF-8, in hex. Lone surrogates, which JSON can carry, count as themselves."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def to_ms(moment: datetime) -> int:
-    """Milliseconds since the epoch."""
-    return round(moment.timestamp() * 1000)
-
-
-def from_ms(milliseconds: int) -> datetime:
-    """The aware instant."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def keep_text(conn: Connection, ticket: str, text: str) -> str:
-    """Store a text under its digest and return that; empty for an empty text."""
-    if not text:
-        return ""
-    digest = digest_of(text)
-    conn.execute("INSERT OR IGNORE INTO texts (digest, ticket, body) VALUES (?, ?, ?)", (digest, ticket, text))
-    return digest
-
-
 def chain_hash(previous: str, row: dict[str, Any]) -> str:
-    """The hash of a row: its canonical JSON behind the previous row's hash."""
+    """SHA-256 of the hash before, a newline and the row's canonical JSON: sorted keys, no spaces, ASCII."""
     canonical = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(f"{previous}\n{canonical}".encode()).hexdigest()
+    return hashlib.sha256(f"{previous}\n{canonical}".encode("ascii")).hexdigest()
 
 
 def append(
     conn: Connection,
-    *,
     now: datetime,
     subject: str,
     kind: str,
+    *,
     event: str,
     decision: str = "",
     before: str = "",
@@ -61,76 +61,177 @@ def append(
     why: str = "",
     actor: str = "",
 ) -> None:
-    """Append a row in the caller's transaction; `event` and `decision` are texts, stored by digest."""
+    """Append a row in the caller's transaction; `event` and `decision` are texts, kept by their digests."""
     last = conn.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
-    previous = last["hash"] if last else GENESIS
-    row = {
-        "seq": (last["seq"] if last else 0) + 1,
-        "at_ms": to_ms(now),
-        "subject": subject,
-        "kind": kind,
-        "event": keep_text(conn, subject, event),
-        "decision": keep_text(conn, subject, decision),
-        "before": before,
-        "after": after,
-        "why": why,
-        "actor": actor,
-    }
-    digest = chain_hash(previous, row)
+    seq, previous = (last["seq"] + 1, last["hash"]) if last else (1, GENESIS)
+    values = (
+        seq, to_ms(now), subject, kind,
+        _keep_text(conn, event), _keep_text(conn, decision), before, after, why, actor,
+    )  # fmt: skip
+    head = chain_hash(previous, _content(dict(zip(_COLUMNS, values, strict=True))))
+    marks = ", ".join("?" * (len(_COLUMNS) + 2))
     conn.execute(
-        "INSERT INTO audit (seq, at_ms, subject, kind, event, decision, before, after, why, actor, previous, hash) "
-        "VALUES (:seq, :at_ms, :subject, :kind, :event, :decision, :before, :after, :why, :actor, :previous, :hash)",
-        {**row, "previous": previous, "hash": digest},
+        f"INSERT INTO audit ({', '.join(_COLUMNS)}, previous, hash) VALUES ({marks})",
+        (*values, previous, head),
     )
-    conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('audit', ?)", (f"{row['seq']}:{digest}",))
+    conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_ANCHOR, f"{seq}:{head}"))
 
 
-def _row(found: Any) -> AuditRow:
-    fields = {name: found[name] for name in AuditRow.model_fields if name != "at"}
-    return AuditRow(at=from_ms(found["at_ms"]), **fields)
+def _keep_text(conn: Connection, text: str) -> str:
+    """Store a text under its digest and return that; an empty text has the empty digest."""
+    if not text:
+        return ""
+    digest = digest_of(text)
+    conn.execute(
+        "INSERT INTO texts (digest, body) VALUES (?, ?) "
+        "ON CONFLICT (digest) DO UPDATE SET body = excluded.body, erased = 0 WHERE erased = 1",
+        (digest, text),
+    )
+    return digest
 
 
-async def verify(database: Database) -> tuple[int, list[str]]:
-    """Walk the chain; returns how many rows there are and what is wrong with them."""
+def _content(found: Row | dict[str, Any]) -> dict[str, Any]:
+    """What is hashed of a row: the instant as RFC 3339 with milliseconds, as an export shows it."""
+    row = {name: found[name] for name in _COLUMNS}
+    return {**row, "at": from_ms(row["at"]).isoformat(timespec="milliseconds")}
+
+
+def _exported(found: Row) -> dict[str, Any]:
+    return {**_content(found), "previous": found["previous"], "hash": found["hash"]}
+
+
+def _verify(conn: Connection) -> Verified:
     faults: list[str] = []
     previous, count = GENESIS, 0
-    async with database.reading() as reader, reader.execute("SELECT * FROM audit ORDER BY seq") as cursor:
-        names = [column[0] for column in cursor.description]
-        async for values in cursor:
-            found = dict(zip(names, values, strict=True))
-            count += 1
-            if found["seq"] != count:
-                faults.append(f"row {count} is missing")
-                break
-            body = {name: found[name] for name in names if name not in ("previous", "hash")}
-            if found["previous"] != previous or chain_hash(previous, body) != found["hash"]:
-                faults.append(f"row {count} was changed")
-                break
-            previous = found["hash"]
-    anchor = await database.row("SELECT value FROM meta WHERE key = 'audit'")
-    if not faults and (anchor[0] if anchor else f"0:{GENESIS}") != f"{count}:{previous}":
-        faults.append(f"rows behind row {count} were cut off")
-    for digest, body in await database.rows("SELECT digest, body FROM texts WHERE erased = 0"):
-        if digest_of(body) != digest:
-            faults.append(f"text {digest[:12]} was changed")
-    return count, faults
-
-
-async def history(database: Database, subject: str | None = None) -> AsyncIterator[tuple[AuditRow, str, str]]:
-    """Rows in order, each with its event's and decision's texts (empty where erased)."""
-    where = "WHERE a.subject = ?" if subject else ""
-    sql = (
-        "SELECT a.*, e.body, d.body FROM audit a LEFT JOIN texts e ON e.digest = a.event "
-        f"LEFT JOIN texts d ON d.digest = a.decision {where} ORDER BY a.seq"
+    for found in conn.execute("SELECT * FROM audit ORDER BY seq"):
+        count += 1
+        if found["seq"] != count:
+            faults.append(f"row {count} is missing")
+            break
+        if found["previous"] != previous or chain_hash(previous, _content(found)) != found["hash"]:
+            faults.append(f"row {count} was changed")
+            break
+        previous = found["hash"]
+    anchor = conn.execute("SELECT value FROM meta WHERE key = ?", (_ANCHOR,)).fetchone()
+    if not faults and (anchor["value"] if anchor else f"0:{GENESIS}") != f"{count}:{previous}":
+        faults.append(f"the rows behind row {count} were cut off")
+    for text in conn.execute("SELECT digest, body FROM texts WHERE erased = 0"):
+        if text["body"] is None or digest_of(text["body"]) != text["digest"]:
+            faults.append(f"text {text['digest']} was changed")
+    missing = conn.execute(
+        "SELECT seq FROM audit WHERE (event <> '' AND event NOT IN (SELECT digest FROM texts)) "
+        "OR (decision <> '' AND decision NOT IN (SELECT digest FROM texts)) ORDER BY seq"
     )
-    values = (subject,) if subject else ()
-    async with database.reading() as reader, reader.execute(sql, values) as cursor:
-        names = [column[0] for column in cursor.description]
-        async for found in cursor:
-            yield _row(dict(zip(names[:-2], found[:-2], strict=True))), found[-2] or "", found[-1] or ""
+    faults += [f"a text of row {row['seq']} is missing" for row in missing]
+    return Verified(count, tuple(faults), previous)
 
 
-def forget(conn: Connection, subject: str) -> int:
-    """Erase the texts of a ticket; the chain of digests stays whole. Returns how many."""
-    done = conn.execute("UPDATE texts SET body = NULL, erased = 1 WHERE ticket = ? AND erased = 0", (subject,))
-    return int(done.rowcount)
+_HISTORY: Final = (
+    "SELECT a.*, e.body AS event_text, d.body AS decision_text FROM audit a "
+    "LEFT JOIN texts e ON e.digest = a.event LEFT JOIN texts d ON d.digest = a.decision "
+)
+
+
+class AuditLog:
+    """The chain as the loop's neighbours read it: verify, replay, export, forget."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def verify(self) -> Verified:
+        """Walk the chain and recompute every digest, on one snapshot of the file."""
+        return await self.database.scan(_verify)
+
+    async def history(self, subject: str | None = None) -> AsyncIterator[tuple[AuditRow, str, str]]:
+        """Rows in order, of one ticket or lane or of all, each with its event's and decision's JSON.
+
+        The texts are empty where there are none or they were erased. Rows appended meanwhile are seen.
+        """
+        seq = 0
+        while True:
+            page = await self.database.rows(
+                _HISTORY + "WHERE a.seq > ? AND (? IS NULL OR a.subject = ?) ORDER BY a.seq LIMIT ?",
+                seq, subject, subject, _PAGE,
+            )  # fmt: skip
+            for found in page:
+                seq = found["seq"]
+                row = AuditRow.model_validate(_exported(found))
+                yield row, found["event_text"] or "", found["decision_text"] or ""
+            if len(page) < _PAGE:
+                return
+
+    async def export(self, path: Path) -> int:
+        """Write the chain as JSON lines `{row, event, decision}` (null: erased); returns how many rows."""
+
+        def work(conn: Connection) -> int:
+            count = 0
+            with path.open("w", encoding="utf-8") as target:
+                for found in conn.execute(_HISTORY + "ORDER BY a.seq"):
+                    line = {
+                        "row": _exported(found),
+                        "event": found["event_text"],
+                        "decision": found["decision_text"],
+                    }
+                    target.write(json.dumps(line, ensure_ascii=True) + "\n")
+                    count += 1
+            return count
+
+        return await self.database.scan(work)
+
+    async def text(self, digest: str) -> str | None:
+        """A text by its digest; None if it was erased or never kept."""
+        row = await self.database.row("SELECT body FROM texts WHERE digest = ?", digest)
+        return row["body"] if row else None
+
+    async def forget(self, ticket: str, now: datetime, by: str = "") -> int:
+        """Erase what people and agents wrote for a closed ticket; returns how many texts of the chain.
+
+        The digests stay whole, and a row records the erasure. Raises Rejected for an open or unknown ticket.
+        """
+
+        def work(conn: Connection) -> int:
+            found = conn.execute("SELECT open FROM tickets WHERE id = ?", (ticket,)).fetchone()
+            if found is None:
+                raise Rejected(f"there is no ticket {ticket}")
+            if found["open"]:
+                raise Rejected(f"{ticket} is still open: close its issue first")
+            return _erase(conn, ticket, now, by)
+
+        erased = await self.database.write("forget", work)
+        await self.database.empty_log()
+        return erased
+
+
+def _erase(conn: Connection, ticket: str, now: datetime, by: str) -> int:
+    # The rows of a lane name every ticket of a train: only lanes that this ticket alone has used go with it.
+    lanes = conn.execute(
+        "SELECT DISTINCT lane FROM entries e WHERE ticket = ? "
+        "AND NOT EXISTS (SELECT 1 FROM entries o WHERE o.lane = e.lane AND o.ticket <> e.ticket)",
+        (ticket,),
+    )
+    subjects = [ticket, *(row["lane"] for row in lanes)]
+    erased = 0
+    for subject in subjects:
+        for column in ("event", "decision"):
+            done = conn.execute(
+                "UPDATE texts SET body = NULL, erased = 1 WHERE erased = 0 "
+                f"AND digest IN (SELECT {column} FROM audit WHERE subject = ?)",
+                (subject,),
+            )
+            erased += done.rowcount
+    for statement in _SPENT:
+        conn.execute(statement, (ticket,))
+    append(conn, now, ticket, "forgotten", event="", why="its texts were erased", actor=by)
+    return erased
+
+
+_SPENT: Final = (
+    "UPDATE outbox SET body = '{}', error = '' WHERE ticket = ? AND state NOT IN ('pending', 'leased')",
+    "UPDATE entry_bodies SET body = '{}' WHERE seq IN "
+    "(SELECT seq FROM entries WHERE ticket = ? AND settled_at IS NOT NULL)",
+    "UPDATE entries SET error = '', evidence = NULL WHERE ticket = ? AND settled_at IS NOT NULL",
+    "UPDATE tickets SET body = json_set(body, '$.title', '', '$.body', '', '$.outline', '', '$.note', '', "
+    "'$.scope', NULL, '$.plan', NULL, '$.questions', json('[]'), '$.offered', json('[]'), "
+    "'$.faults', json('[]'), '$.tasks', json('[]')) WHERE id = ?",
+)
+"""The other places that hold such texts, once nothing reads them any more (events: only until decided)."""

@@ -1,7 +1,7 @@
-"""One SQLite file: the writer thread with group commit, readers on connections of their own, the process lock.
+"""One SQLite file: the process lock, the writer, and readers on connections of their own.
 
-SQLite is pysqlite3's, since the interpreter's own may carry the WAL-reset bug (3.7.0 to 3.51.2, sqlite.org/wal.html);
-aiosqlite is told to use it. Every commit is synchronous=FULL: what a caller was told is on disk.
+One process a database: it holds an exclusive flock on `<file>.lock`, so a lease of any other owner is void as
+soon as the file is open. Another process may open it for reading only.
 """
 
 from __future__ import annotations
@@ -10,181 +10,164 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import queue
-import sys
-import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Final, TypeVar
 
-from pysqlite3 import dbapi2 as sqlite
+import aiosqlite
 
-sys.modules["sqlite3"] = sqlite  # before aiosqlite's first import: it takes whatever is called sqlite3
-import aiosqlite  # noqa: E402
-
-from bot.errors import InterlockError, Misconfigured, Stale, Transient  # noqa: E402
-from bot.ports import Faults, no_faults  # noqa: E402
-from bot.store.migrations import migrate  # noqa: E402
+from bot.errors import Misconfigured
+from bot.ports import Faults
+from bot.store.connection import (
+    Connection,
+    Error,
+    Row,
+    as_transient,
+    connect_reader,
+    connect_writer,
+    is_storage,
+)
+from bot.store.migrations import VERSION, migrate
+from bot.store.writer import Name, Writer
 
 T = TypeVar("T")
-Connection = Any
-"""A pysqlite3 connection; the package has no types."""
-
-GROUP_LIMIT = 256
-
-
-@dataclass
-class _Write:
-    name: str
-    work: Callable[[Connection], Any]
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[Any]
+READERS: Final = 3
 
 
 class Database:
-    """Open with `await Database.open(path)`; close with `await close()` (a crash needs neither)."""
+    """Open with `await Database.open(path, faults)`, close with `await close()`; a crash needs neither."""
 
-    def __init__(self, path: Path, faults: Faults) -> None:
-        self.path = path
-        self._faults = faults
-        self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+    def __init__(self, path: Path, lock: IO[str] | None, writer: Writer | None) -> None:
+        self.path, self._lock, self._writer = path, lock, writer
         self._readers: asyncio.LifoQueue[aiosqlite.Connection] = asyncio.LifoQueue()
-        self._thread: threading.Thread | None = None
-        self._lock: IO[str] | None = None
-        self.listeners: list[Callable[[], None]] = []
 
     @classmethod
-    async def open(cls, path: Path, faults: Faults = no_faults, *, readers: int = 3) -> Database:
-        """Lock, migrate and start. Raises Misconfigured when another process has it or it is newer than this code."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        database = cls(path, faults)
-        database._lock = _take_lock(path)
-        connection = await asyncio.to_thread(_connect, path)
-        await asyncio.to_thread(migrate, connection, path)
-        database._thread = threading.Thread(target=database._write_loop, args=(connection,), name="sqlite", daemon=True)
-        database._thread.start()
-        for _ in range(readers):
-            reader = await aiosqlite.connect(path, isolation_level=None)
-            await reader.execute("PRAGMA query_only = ON")
-            database._readers.put_nowait(reader)
+    async def open(cls, path: Path, faults: Faults, *, exclusive: bool = True) -> Database:
+        """Lock, migrate, start. Not exclusive: for reading, whoever holds it.
+
+        Raises Misconfigured when another process holds it, it is of another release, or no database of ours.
+        """
+        try:
+            database = await asyncio.to_thread(
+                cls._open_exclusive if exclusive else cls._open_shared, path, faults
+            )
+        except Error as error:
+            raise Misconfigured(
+                f"{path} cannot be opened as a database ({error}): restore a backup of it"
+            ) from error
+        for _ in range(READERS):
+            # aiosqlite.connect() would take the interpreter's own SQLite; its Connection takes any connector.
+            reader = aiosqlite.Connection(partial(connect_reader, path), iter_chunk_size=64)
+            database._readers.put_nowait(await reader)
         return database
 
+    @classmethod
+    def _open_exclusive(cls, path: Path, faults: Faults) -> Database:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _take_lock(path)
+        try:
+            connection = connect_writer(path)
+            try:
+                migrate(connection, path)
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException:
+            lock.close()
+            raise
+        return cls(path, lock, Writer(connection, faults))
+
+    @classmethod
+    def _open_shared(cls, path: Path, faults: Faults) -> Database:
+        if not path.exists():
+            raise Misconfigured(
+                f"there is no database at {path}: start the server once, or name another directory"
+            )
+        with contextlib.closing(connect_reader(path)) as connection:
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found != VERSION:
+            raise Misconfigured(
+                f"{path} has schema {found}, this release reads {VERSION}: "
+                + (
+                    "start the server once, which upgrades it"
+                    if found < VERSION
+                    else "use the release that wrote it"
+                )
+            )
+        return cls(path, None, None)
+
     async def close(self) -> None:
-        """Finish the writes under way and let go of the file."""
-        while not self._readers.empty():
-            await self._readers.get_nowait().close()
-        if self._thread:
-            self._writes.put(None)
-            await asyncio.to_thread(self._thread.join)
+        """Finish the writes that wait and let go of the file."""
+        if self._writer:
+            await self._writer.close()
+        for _ in range(READERS):  # those at work are waited for
+            await (await self._readers.get()).close()
         if self._lock:
             self._lock.close()
 
-    async def write(self, name: str, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction shared with whatever else waits. Its error undoes only itself.
-
-        Raises what `work` raises; Transient when the disk is full or fails.
-        """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-        self._writes.put(_Write(name, work, loop, done))
-        return await done
+    async def write(self, name: Name, work: Callable[[Connection], T]) -> T:
+        """See bot.store.writer. Raises Misconfigured on a database that was opened for reading."""
+        if self._writer is None:
+            raise Misconfigured(
+                f"{self.path} was opened for reading only: send the command to the running server"
+            )
+        return await self._writer.write(name, work)
 
     @contextlib.asynccontextmanager
-    async def reading(self) -> AsyncIterator[aiosqlite.Connection]:
-        """A reader that sees what is committed."""
+    async def _reading(self) -> AsyncIterator[aiosqlite.Connection]:
         reader = await self._readers.get()
         try:
             yield reader
+        except Error as error:
+            if is_storage(error):
+                raise as_transient(error, "read") from error
+            raise
         finally:
             self._readers.put_nowait(reader)
 
-    async def rows(self, sql: str, *values: Any) -> list[Any]:
-        """All rows of a query."""
-        async with self.reading() as reader, reader.execute(sql, values) as cursor:
-            return list(await cursor.fetchall())
+    async def rows(self, sql: str, *values: Any) -> list[Row]:
+        """All rows of a query, of what is committed now. Raises Transient when the file cannot be read."""
+        async with self._reading() as reader:
+            return list(await reader.execute_fetchall(sql, values))
 
-    async def row(self, sql: str, *values: Any) -> Any | None:
+    async def row(self, sql: str, *values: Any) -> Row | None:
         """The first row, if there is one."""
         found = await self.rows(sql, *values)
         return found[0] if found else None
 
-    # --- the writer thread -------------------------------------------------------------------------------------------
-    def _write_loop(self, connection: Connection) -> None:
-        while (first := self._writes.get()) is not None:
-            group = [first]
-            last = False
-            while len(group) < GROUP_LIMIT and not self._writes.empty():
-                item = self._writes.get()
-                if item is None:
-                    last = True
-                    break
-                group.append(item)
-            self._commit_group(connection, group)
-            if last:
-                break
-        connection.close()
+    async def scan(self, work: Callable[[Connection], T]) -> T:
+        """Run long reading work on a thread and connection of its own, on one snapshot of the file."""
 
-    def _commit_group(self, connection: Connection, group: list[_Write]) -> None:
-        results: list[tuple[_Write, Any, BaseException | None]] = []
+        def run() -> T:
+            with contextlib.closing(connect_reader(self.path)) as connection:
+                connection.execute("BEGIN")
+                return work(connection)
+
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            for write in group:
-                results.append((write, *self._one(connection, write)))
-            for write in group:
-                self._faults.reach(f"commit:{write.name}:before")
-            connection.execute("COMMIT")
-        except sqlite.Error as error:
-            with contextlib.suppress(sqlite.Error):
-                connection.execute("ROLLBACK")
-            failure = Transient(f"the database could not be written: {error}")
-            results = [(write, None, failure) for write in group]
-        else:
-            for write in group:
-                self._faults.reach(f"commit:{write.name}:after")
-        for write, result, problem in results:
-            _resolve(write, result, problem)
-        for listener in self.listeners:
-            listener()
+            return await asyncio.to_thread(run)
+        except Error as error:
+            if is_storage(error):
+                raise as_transient(error, "read") from error
+            raise
 
-    @staticmethod
-    def _one(connection: Connection, write: _Write) -> tuple[Any, BaseException | None]:
-        connection.execute("SAVEPOINT one")
-        try:
-            result = write.work(connection)
-        except (InterlockError, ValueError, TypeError, KeyError, sqlite.IntegrityError) as error:
-            connection.execute("ROLLBACK TO one")
-            connection.execute("RELEASE one")
-            return None, error
-        connection.execute("RELEASE one")
-        return result, None
+    async def empty_log(self) -> None:
+        """Move the write-ahead log into the file, so that nothing erased is left in it."""
 
+        def run() -> None:
+            with contextlib.closing(connect_writer(self.path)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-def _resolve(write: _Write, result: Any, problem: BaseException | None) -> None:
-    def deliver() -> None:
-        if write.done.cancelled():
-            return
-        if problem is not None:
-            write.done.set_exception(problem)
-        else:
-            write.done.set_result(result)
-
-    with contextlib.suppress(RuntimeError):  # the event loop has been closed meanwhile
-        write.loop.call_soon_threadsafe(deliver)
-
-
-def _connect(path: Path) -> Connection:
-    connection = sqlite.connect(str(path), isolation_level=None, check_same_thread=False, timeout=10)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA busy_timeout = 10000")
-    connection.row_factory = sqlite.Row
-    return connection
+        await asyncio.to_thread(run)
 
 
 def _take_lock(path: Path) -> IO[str]:
-    lock = open(f"{path}.lock", "a+", encoding="utf-8")
+    try:
+        lock = open(f"{path}.lock", "a+", encoding="utf-8")  # noqa: SIM115 (held as long as the database is open)
+    except OSError as error:
+        raise Misconfigured(
+            f"{path}.lock cannot be written ({error}): give this process a directory of its own"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -192,15 +175,9 @@ def _take_lock(path: Path) -> IO[str]:
         holder = lock.read().strip() or "unknown"
         lock.close()
         raise Misconfigured(
-            f"{path} is in use by process {holder}: stop that one first, or give this one another data directory"
+            f"{path} is in use by process {holder}: stop that one, or give this one another data directory"
         ) from error
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
-
-
-def check_fence(row: Any | None, fence: int, owner: str) -> None:
-    """Refuse a write under a lease that was given to somebody else since. Raises Stale."""
-    if row is None or row["fence"] != fence or row["owner"] != owner:
-        raise Stale("the lease was lost")

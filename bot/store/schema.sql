@@ -1,3 +1,6 @@
+-- Times are milliseconds since the epoch, except `expires`: seconds of the machine's boot clock, of boot `boot_id`.
+-- Bodies are JSON of the models in schemas/. Statements end with a semicolon at a line's end; triggers with END;
+
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE deliveries (
@@ -5,13 +8,17 @@ CREATE TABLE deliveries (
     guid TEXT NOT NULL UNIQUE,
     event TEXT NOT NULL,
     body BLOB NOT NULL,
-    received_ms INTEGER NOT NULL,
-    due_ms INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    received_at INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
     error TEXT NOT NULL DEFAULT '',
-    done INTEGER NOT NULL DEFAULT 0
+    state TEXT NOT NULL DEFAULT 'pending'
 );
-CREATE INDEX deliveries_open ON deliveries (seq) WHERE done = 0;
+CREATE INDEX deliveries_open ON deliveries (seq) WHERE state = 'pending';
+CREATE INDEX deliveries_digest ON deliveries (digest);
 
+-- A row of state 'reserved' (version -1, no body) holds the id of a ticket whose first event waits for its decision.
 CREATE TABLE tickets (
     id TEXT PRIMARY KEY,
     repo_id INTEGER NOT NULL,
@@ -21,24 +28,24 @@ CREATE TABLE tickets (
     open INTEGER NOT NULL,
     base_ref TEXT NOT NULL,
     version INTEGER NOT NULL,
-    wake_ms INTEGER,
-    opened_ms INTEGER NOT NULL,
+    wake_at INTEGER,
+    opened_at INTEGER NOT NULL,
     body TEXT NOT NULL,
     UNIQUE (repo_id, issue, generation)
 );
-CREATE INDEX tickets_open ON tickets (repo_id, opened_ms) WHERE open = 1;
-CREATE INDEX tickets_wake ON tickets (wake_ms) WHERE wake_ms IS NOT NULL;
+CREATE INDEX tickets_open ON tickets (repo_id, opened_at) WHERE open = 1;
+CREATE INDEX tickets_wake ON tickets (wake_at) WHERE wake_at IS NOT NULL;
 
+-- The body goes once the event is decided: the audit chain has it then, where it can be erased. Keys stay.
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
-    key TEXT NOT NULL,
+    key TEXT NOT NULL UNIQUE,
     ticket TEXT NOT NULL,
     kind TEXT NOT NULL,
     body TEXT NOT NULL,
-    at_ms INTEGER NOT NULL,
-    state TEXT NOT NULL DEFAULT 'pending',
-    why TEXT NOT NULL DEFAULT '',
-    UNIQUE (ticket, key)
+    at INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    why TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX events_pending ON events (ticket, seq) WHERE state = 'pending';
 
@@ -51,14 +58,18 @@ CREATE TABLE outbox (
     body TEXT NOT NULL,
     state TEXT NOT NULL DEFAULT 'pending',
     owner TEXT NOT NULL DEFAULT '',
+    boot_id TEXT NOT NULL DEFAULT '',
     expires REAL NOT NULL DEFAULT 0,
     fence INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
     interrupted INTEGER NOT NULL DEFAULT 0,
-    due_ms INTEGER NOT NULL,
+    queued_at INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
     error TEXT NOT NULL DEFAULT ''
 );
-CREATE INDEX outbox_open ON outbox (kind, seq) WHERE state IN ('pending', 'leased');
+CREATE INDEX outbox_open ON outbox (seq) WHERE state IN ('pending', 'leased');
+CREATE INDEX outbox_order ON outbox (ticket, kind, seq) WHERE state IN ('pending', 'leased');
+CREATE INDEX outbox_slot ON outbox (slot) WHERE state = 'pending' AND slot <> '';
 
 CREATE TABLE lanes (
     key TEXT PRIMARY KEY,
@@ -67,6 +78,7 @@ CREATE TABLE lanes (
     train INTEGER NOT NULL,
     body TEXT NOT NULL,
     owner TEXT NOT NULL DEFAULT '',
+    boot_id TEXT NOT NULL DEFAULT '',
     expires REAL NOT NULL DEFAULT 0,
     fence INTEGER NOT NULL DEFAULT 0
 );
@@ -79,8 +91,9 @@ CREATE TABLE entries (
     task TEXT NOT NULL,
     state TEXT NOT NULL,
     priority INTEGER NOT NULL,
-    accepted_ms INTEGER NOT NULL,
-    due_ms INTEGER NOT NULL,
+    accepted_at INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
+    settled_at INTEGER,
     deliveries INTEGER NOT NULL DEFAULT 0,
     outcomes INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
@@ -90,25 +103,29 @@ CREATE TABLE entries (
     oid TEXT,
     released_by TEXT NOT NULL DEFAULT '',
     digest TEXT NOT NULL,
-    body TEXT NOT NULL,
     UNIQUE (lane, id)
 );
-CREATE INDEX entries_queued ON entries (lane, priority DESC, seq) WHERE state = 'queued';
-CREATE INDEX entries_open ON entries (ticket, task) WHERE state IN ('queued', 'held', 'composed', 'checking', 'rework');
+-- The age term of bot.store.entries: one hour of waiting is worth one step of priority.
+CREATE INDEX entries_due ON entries (lane, accepted_at - 3600000 * priority, seq) WHERE state = 'queued';
+CREATE INDEX entries_next ON entries (due_at) WHERE state = 'queued';
+CREATE INDEX entries_ticket ON entries (ticket, task);
+
+-- Apart from their rows, so that counting and ordering entries never reads megabytes of change requests.
+CREATE TABLE entry_bodies (seq INTEGER PRIMARY KEY REFERENCES entries (seq), body TEXT NOT NULL);
 
 CREATE TABLE verdicts (
     tree TEXT NOT NULL,
     checks TEXT NOT NULL,
     body TEXT NOT NULL,
-    at_ms INTEGER NOT NULL,
+    at INTEGER NOT NULL,
     PRIMARY KEY (tree, checks)
 ) WITHOUT ROWID;
 
-CREATE TABLE texts (digest TEXT PRIMARY KEY, ticket TEXT NOT NULL, body TEXT, erased INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE texts (digest TEXT PRIMARY KEY, body TEXT, erased INTEGER NOT NULL DEFAULT 0);
 
 CREATE TABLE audit (
     seq INTEGER PRIMARY KEY,
-    at_ms INTEGER NOT NULL,
+    at INTEGER NOT NULL,
     subject TEXT NOT NULL,
     kind TEXT NOT NULL,
     event TEXT NOT NULL,
@@ -121,5 +138,11 @@ CREATE TABLE audit (
     hash TEXT NOT NULL
 );
 CREATE INDEX audit_subject ON audit (subject, seq);
-CREATE TRIGGER audit_is_append_only_u BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit chain is append-only'); END;
-CREATE TRIGGER audit_is_append_only_d BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit chain is append-only'); END;
+CREATE TRIGGER audit_keeps_its_rows BEFORE UPDATE ON audit
+BEGIN
+    SELECT RAISE(ABORT, 'the audit chain is append-only');
+END;
+CREATE TRIGGER audit_loses_no_row BEFORE DELETE ON audit
+BEGIN
+    SELECT RAISE(ABORT, 'the audit chain is append-only');
+END;

@@ -1,0 +1,70 @@
+"""The model's door: an agent's model calls leave the sandbox over the SDK's pipe and are made here, with the key.
+
+The sandbox has no network and no key. Calls and tokens are counted against the run's budget; a run over its budget
+gets an error instead of an answer. COPILOT_* settings are read by whoever builds the Provider, nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import httpx
+from copilot.copilot_request_handler import CopilotRequestContext, CopilotRequestHandler
+from pydantic import SecretStr
+
+from schemas.base import Frozen
+
+PLACEHOLDER = "http://model.interlock.invalid/v1"
+"""What the agent believes to be the model's address."""
+
+_CREDENTIALS = {"authorization", "api-key", "x-api-key"}
+
+
+class Provider(Frozen):
+    """A model of the operator's own (BYOK). `model` is the name on the wire."""
+
+    type: Literal["openai", "azure", "anthropic"] = "openai"
+    base_url: str
+    api_key: SecretStr = SecretStr("")
+    model: str = "scripted"
+
+
+class Gateway(CopilotRequestHandler):
+    """One for a run. `calls` counts what was sent; `refused` says why nothing more is."""
+
+    def __init__(self, provider: Provider | None, client: httpx.AsyncClient, *, max_calls: int) -> None:
+        super().__init__()
+        self._provider, self._client, self._max_calls = provider, client, max_calls
+        self.calls = 0
+        self.refused = ""
+
+    async def send_request(self, request: httpx.Request, ctx: CopilotRequestContext) -> httpx.Response:
+        """Make the call on our side, or refuse it with a reason that is not retried."""
+        if self.refused or self.calls >= self._max_calls:
+            self.refused = self.refused or f"the run's {self._max_calls} model calls are used up"
+            return _error(400, self.refused, request)
+        self.calls += 1
+        if self._provider is None:  # Copilot's own service, which the CLI itself signs in to
+            return await self._client.send(request, stream=True)
+        return await self._client.send(self._forwarded(request, self._provider), stream=True)
+
+    def _forwarded(self, request: httpx.Request, provider: Provider) -> httpx.Request:
+        asked = str(request.url)
+        rest = asked.removeprefix(PLACEHOLDER)
+        if rest == asked:
+            raise ValueError("the agent asked for an address that is not the model's")
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name.lower() not in _CREDENTIALS | {"host", "content-length", "accept-encoding"}
+        }
+        key = provider.api_key.get_secret_value()
+        if key:
+            name = {"openai": "Authorization", "azure": "api-key", "anthropic": "x-api-key"}[provider.type]
+            headers[name] = f"Bearer {key}" if provider.type == "openai" else key
+        url = provider.base_url.rstrip("/") + rest
+        return self._client.build_request(request.method, url, headers=headers, content=request.content)
+
+
+def _error(status: int, message: str, request: httpx.Request) -> httpx.Response:
+    return httpx.Response(status, json={"error": {"message": message, "type": "interlock"}}, request=request)
