@@ -22,6 +22,20 @@ class AgentJob(Frozen):
     max_tokens: int = 2_000_000
 
 
+class Context(Frozen):
+    """What the repository adds to a prompt: the files that fit, as (path, text), and the names of those that did not."""
+
+    files: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+class Prompt(Frozen):
+    """The first message of a session, and the one that is sent when the agent ends without an answer."""
+
+    text: str
+    nudge: str
+
+
 class Usage(Frozen):
     """What a run consumed, as the model's side counted it."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +19,7 @@ from gidgethub.abc import GitHubAPI
 
 from bot.errors import Misconfigured, Rejected, Transient
 from bot.ports import Clock
+from bot.rules.sanitise import redacted
 from schemas.base import RepoRef
 
 API_VERSION = "2022-11-28"
@@ -27,14 +27,6 @@ JWT_MINUTES = 9
 RENEW = timedelta(minutes=5)
 FRESH_RETRIES = (0.5, 1.0, 2.0, 2.5)
 """Seconds between tries of a token that was minted a moment ago: it may not be known everywhere yet (facts: 401/403)."""
-
-SECRET = re.compile(r"\b(gh[a-z]_[A-Za-z0-9_.\-]{8,}|github_pat_\w{8,}|(?:basic|bearer|token) [A-Za-z0-9+/=._\-]{12,})", re.I)
-
-
-def redacted(text: str) -> str:
-    """A text without anything that looks like a token."""
-    return SECRET.sub("[redacted]", text)
-
 
 class Api(GitHubAPI):
     """gidgethub on aiohttp, with the version pinned and no silent repetition of redirected writes."""

@@ -18,8 +18,9 @@ from pathlib import Path
 import pygit2
 
 from bot.errors import Rejected, Transient
-from bot.github.app import GitHubApp, redacted
+from bot.github.app import GitHubApp
 from bot.ports import PushResult
+from bot.rules.sanitise import redacted
 from schemas.base import RepoRef
 
 GIT_SECONDS = 300.0

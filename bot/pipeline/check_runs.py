@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from bot.pipeline import messages
 from bot.rules import gating
+from bot.rules.sanitise import quote_safe
 from schemas.base import Frozen
 from schemas.effects import Button, PublishCheck
 from schemas.ticket import TaskProgress, TaskState, Ticket, TicketState
@@ -103,7 +104,7 @@ def _task(ticket: Ticket, item: TaskProgress) -> Iterator[CheckRun]:
             external_id=f"{item.task.id}@{head[:12]}",
             conclusion=conclusion,
             title=title,
-            summary=f"{messages.one_line(item.task.title)}\n\n{messages.quote_safe(summary)[:20_000]}",
+            summary=f"{messages.one_line(item.task.title)}\n\n{quote_safe(summary)[:20_000]}",
             buttons=buttons,
         )
 

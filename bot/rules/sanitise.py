@@ -17,6 +17,9 @@ _IMAGE = re.compile(r"!\[([^\[\]]{0,500})\]\([^()\s]{0,2000}(?:\s[^()]{0,500})?\
 _TITLE = re.compile(r"(\]\([^()\s\"']{0,2000})\s+[\"'][^\"'\n]{0,1000}[\"']\s{0,5}\)")
 _REFERENCE = re.compile(r"^ {0,3}\[[^\[\]\n]{1,200}\]:[^\n]{0,2000}$", re.MULTILINE)
 _HIDDEN_TAGS = {"picture", "source", "img", "svg", "video", "audio", "iframe", "object", "embed", "script", "style"}
+SECRET = re.compile(
+    r"\b(gh[a-z]_[A-Za-z0-9_.\-]{8,}|github_pat_\w{8,}|sk-[A-Za-z0-9_\-]{16,}|(?:basic|bearer|token) [A-Za-z0-9+/=._\-]{12,})", re.IGNORECASE
+)
 _MENTION = re.compile(r"(?<![\w`/])@(?=[A-Za-z0-9])")
 _CLOSING = re.compile(r"\b(close[sd]?|fix(?:e[sd])?|resolve[sd]?)(\s{0,5}:?\s{0,5})#(?=\d)", re.IGNORECASE)
 
@@ -107,3 +110,8 @@ def quote_safe(text: str) -> str:
     """Text of an agent or a stranger that mentions nobody, closes nothing and hides nothing when we post it."""
     visible, _ = _without_hidden(text.replace("<!--", "&lt;!--"))
     return _CLOSING.sub(r"\1\2#\u200b".replace(r"\u200b", "\u200b"), _MENTION.sub("@\u200b", visible))
+
+
+def redacted(text: str) -> str:
+    """A text without anything that looks like a token of GitHub's or of a model provider's."""
+    return SECRET.sub("[redacted]", text)

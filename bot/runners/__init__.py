@@ -1,1 +1,1 @@
-"""Where agents run: workspaces, the sandbox, the harnesses, collection of what was written, and checks."""
+"""Agents at work: a workspace, a harness in a sandbox, what it left behind, and our own checks on that."""

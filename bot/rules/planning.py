@@ -1,0 +1,229 @@
+"""What makes a plan good: faults as sentences that an agent can act on, waves, and a mechanical repair.
+
+Two tasks may run together unless one comes after the other, directly or through others. Whatever may run together
+must own disjoint files; that is decided on the patterns, exactly, so that it holds for files that do not exist yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable
+from itertools import combinations
+
+from bot.rules import globs, paths
+from schemas.answers import SubmitPlan
+from schemas.base import CheckCommand, Frozen, Glob
+from schemas.plan import Fault, Limits, Plan, Task
+
+
+class PlanRules(Frozen):
+    """What the policy says about plans."""
+
+    max_tasks: int = 12
+    limits: Limits = Limits()
+    shared: tuple[Glob, ...] = ()
+
+
+def submission_faults(submitted: SubmitPlan) -> tuple[Fault, ...]:
+    """What must be right before keys can become task ids."""
+    keys = [task.key for task in submitted.tasks]
+    found = [
+        Fault(rule="duplicate-key", task=key, message=f"two tasks have the key {key!r}: give each its own")
+        for key in sorted({key for key in keys if keys.count(key) > 1})
+    ]
+    for task in submitted.tasks:
+        for other in task.after:
+            if other not in keys:
+                message = f"{task.key!r} comes after {other!r}, which is no task's key; there are {', '.join(keys)}"
+                found.append(Fault(rule="unknown-after", task=task.key, message=message))
+            elif other == task.key:
+                found.append(Fault(rule="cycle", task=task.key, message=f"{task.key!r} comes after itself"))
+    return tuple(found)
+
+
+def from_submission(submitted: SubmitPlan, ticket: str, base: str, first_task: int, rules: PlanRules) -> Plan:
+    """The plan of a submission without `submission_faults`: keys become numbers that this ticket never used before."""
+    ids = {task.key: f"{ticket}/{number}" for number, task in enumerate(submitted.tasks, first_task)}
+    tasks = tuple(
+        Task(
+            id=ids[task.key],
+            ticket=ticket,
+            kind=task.kind,
+            title=task.title,
+            brief=task.brief,
+            owns=tuple(dict.fromkeys(task.owns)),
+            reads=tuple(dict.fromkeys(task.reads)),
+            after=tuple(dict.fromkeys(ids[key] for key in task.after)),
+            checks=tuple(CheckCommand(name=check.name, command=check.command) for check in task.checks),
+            limits=rules.limits,
+        )
+        for task in submitted.tasks
+    )
+    return hashed(Plan(ticket=ticket, base=base, tasks=tasks, shared=tuple(dict.fromkeys(submitted.shared))))
+
+
+def hashed(plan: Plan) -> Plan:
+    """The plan with its hash: what a person approves, bound to every other byte of it."""
+    content = plan.model_dump(mode="json", exclude={"hash"})
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return plan.model_copy(update={"hash": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()})
+
+
+def faults(plan: Plan, files: Collection[str], rules: PlanRules) -> tuple[Fault, ...]:
+    """Everything that is wrong with a plan for a tree of these files; empty if it may be built."""
+    found: list[Fault] = []
+    if len(plan.tasks) > rules.max_tasks:
+        message = f"{len(plan.tasks)} tasks are more than the {rules.max_tasks} allowed: merge the smallest"
+        found.append(Fault(rule="too-many-tasks", message=message))
+    for task in plan.tasks:
+        found += _patterns(task, files)
+    before = ancestors(plan.tasks)
+    looped = [task.id for task in plan.tasks if task.id in before[task.id]]
+    if looped:
+        message = f"{', '.join(map(_number, looped))} wait for each other: take one `after` away"
+        return (*found, Fault(rule="cycle", message=message))
+    if found:
+        return tuple(found)
+    return (*_overlaps(plan, before), *_shared(plan, before, rules), *_reads(plan, before))
+
+
+def _number(task_id: str) -> str:
+    return task_id.rsplit("/", 1)[-1]
+
+
+def _patterns(task: Task, files: Collection[str]) -> Iterable[Fault]:
+    for glob in (*task.owns, *task.reads):
+        if reason := globs.check(glob):
+            yield Fault(rule="glob", task=task.id, message=reason)
+    for glob in task.owns:
+        if globs.check(glob):
+            continue
+        if globs.literal(glob):
+            reason = None if glob in files else paths.fault(glob)
+            if reason:
+                yield Fault(rule="path", task=task.id, message=f"{glob!r} cannot be created: {reason}")
+        elif not any(globs.match(glob, path) for path in files) and not _new_folder(glob, files):
+            message = f"{glob!r} matches no file: name the files that will be new, or correct the pattern"
+            yield Fault(rule="owns-nothing", task=task.id, message=message)
+
+
+def _new_folder(glob: str, files: Collection[str]) -> bool:
+    """Whether the pattern starts with a folder that does not exist: such a folder is declared new."""
+    head = glob.split("/", 1)[0]
+    return "/" in glob and globs.literal(head) and not any(path.startswith(f"{head}/") for path in files)
+
+
+def ancestors(tasks: Iterable[Task]) -> dict[str, set[str]]:
+    """For each task, all that it comes after, directly or not."""
+    direct = {task.id: set(task.after) for task in tasks}
+    found: dict[str, set[str]] = {}
+    for name in direct:
+        seen: set[str] = set()
+        stack = list(direct[name])
+        while stack:
+            other = stack.pop()
+            if other not in seen:
+                seen.add(other)
+                stack.extend(direct.get(other, ()))
+        found[name] = seen
+    return found
+
+
+def _concurrent(one: Task, other: Task, before: dict[str, set[str]]) -> bool:
+    return one.id not in before[other.id] and other.id not in before[one.id]
+
+
+def _meeting(one: Iterable[str], other: Iterable[str]) -> tuple[str, str] | None:
+    for left in one:
+        for right in other:
+            if not globs.disjoint(left, right):
+                return left, right
+    return None
+
+
+def _overlaps(plan: Plan, before: dict[str, set[str]]) -> Iterable[Fault]:
+    for one, other in combinations(plan.tasks, 2):
+        pair = _meeting(one.owns, other.owns) if _concurrent(one, other, before) else None
+        if pair:
+            same = f"both own {pair[0]!r}" if pair[0] == pair[1] else f"own {pair[0]!r} and {pair[1]!r}, which can meet"
+            message = (
+                f"tasks {_number(one.id)} and {_number(other.id)} may run together but {same}: "
+                "give the files to one of them, or put one after the other"
+            )
+            yield Fault(rule="owns-overlap", task=other.id, message=message)
+
+
+def _shared(plan: Plan, before: dict[str, set[str]], rules: PlanRules) -> Iterable[Fault]:
+    everybody = {task.id for task in plan.tasks}
+    for task in plan.tasks:
+        pair = _meeting(task.owns, (*plan.shared, *rules.shared))
+        missing = everybody - before[task.id] - {task.id}
+        if pair and missing:
+            numbers = ", ".join(sorted(map(_number, missing), key=int))
+            message = f"task {_number(task.id)} owns the shared {pair[0]!r}, so it must come after all others ({numbers})"
+            yield Fault(rule="shared", task=task.id, message=message)
+
+
+def _reads(plan: Plan, before: dict[str, set[str]]) -> Iterable[Fault]:
+    for reader in plan.tasks:
+        for owner in plan.tasks:
+            if reader.id == owner.id or not _concurrent(reader, owner, before):
+                continue
+            pair = _meeting(reader.reads, owner.owns)
+            if pair:
+                message = (
+                    f"task {_number(reader.id)} reads {pair[0]!r}, which task {_number(owner.id)} changes at the same "
+                    "time: put one after the other, or do not read it"
+                )
+                yield Fault(rule="reads-overlap", task=reader.id, message=message)
+
+
+def waves(plan: Plan) -> tuple[tuple[str, ...], ...]:
+    """Tasks by how many waits are before them; those of one wave may run together. Raises ValueError on a cycle."""
+    left = {task.id: set(task.after) for task in plan.tasks}
+    found: list[tuple[str, ...]] = []
+    while left:
+        ready = tuple(name for name, after in left.items() if not after & left.keys())
+        if not ready:
+            raise ValueError("the plan has a cycle")
+        found.append(ready)
+        for name in ready:
+            del left[name]
+    return tuple(found)
+
+
+def independent_share(plan: Plan) -> float:
+    """The share of tasks that wait for nobody and own nothing shared (decisions.md 31), from 0 to 1."""
+    alone = [t for t in plan.tasks if not t.after and _meeting(t.owns, plan.shared) is None]
+    return len(alone) / len(plan.tasks)
+
+
+def repair(plan: Plan, files: Collection[str], rules: PlanRules) -> Plan | None:
+    """A plan without faults made by putting tasks after each other; None if that cannot mend it."""
+    for _ in range(2 * len(plan.tasks) ** 2 + 1):
+        wrong = faults(plan, files, rules)
+        if not wrong:
+            return hashed(plan)
+        if any(fault.rule not in ("owns-overlap", "shared", "reads-overlap") for fault in wrong):
+            return None
+        changed = _serialised(plan, wrong[0], ancestors(plan.tasks))
+        if changed is None:
+            return None
+        plan = changed
+    return None
+
+
+def _serialised(plan: Plan, fault: Fault, before: dict[str, set[str]]) -> Plan | None:
+    late = next(task for task in plan.tasks if task.id == fault.task)
+    if fault.rule == "shared":
+        wanted = {task.id for task in plan.tasks if task.id != late.id and late.id not in before[task.id]}
+        if len(wanted) < len(plan.tasks) - 1:
+            return None
+    elif fault.rule == "reads-overlap":
+        wanted = {o.id for o in plan.tasks if o.id != late.id and _meeting(late.reads, o.owns) and _concurrent(late, o, before)}
+    else:
+        wanted = {o.id for o in plan.tasks if o.id != late.id and _meeting(late.owns, o.owns) and _concurrent(late, o, before)}
+    after = tuple(task.id for task in plan.tasks if task.id in wanted | set(late.after))
+    changed = late.model_copy(update={"after": after})
+    return plan.model_copy(update={"tasks": tuple(changed if t.id == late.id else t for t in plan.tasks)})

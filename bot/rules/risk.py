@@ -1,0 +1,59 @@
+"""Reasons for which a person must look at a change before it lands, most important first."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from bot.rules import globs
+from schemas.change_request import Add, Delete, Edit, Modify, Rename
+
+_TEST = re.compile(r"(^|/)(tests?|__tests__|spec)/|(^|/)test_[^/]*$|[._-](test|spec)\.[^/]+$|_test\.[^/]+$")
+_HIDDEN = ("Cf", "Co")
+
+
+def is_test(path: str) -> bool:
+    """Whether a path looks like a test, by the usual names of the usual languages."""
+    return _TEST.search(path) is not None
+
+
+def holds(patch: Sequence[Edit], *, protected: Sequence[str], tested: bool) -> tuple[str, ...]:
+    """Why a person must release this change; empty if nobody needs to. `tested`: at least one check gates it."""
+    found: list[str] = []
+    touched = sorted({name for edit in patch for name in _names(edit)})
+    guarded = [path for path in touched if globs.matches(protected, path)]
+    if guarded:
+        found.append(f"it touches protected files: {_list(guarded)}")
+    gone = sorted(edit.path if isinstance(edit, Delete) else edit.source
+                  for edit in patch if isinstance(edit, Delete | Rename) and is_test(_old(edit)))  # fmt: skip
+    if gone:
+        found.append(f"it takes tests away: {_list(gone)}")
+    hidden = sorted(edit.path for edit in patch if _hides(edit))
+    if hidden:
+        found.append(f"it adds characters that nobody can see: {_list(hidden)}")
+    if not tested:
+        found.append("nothing was tested: there is no check for it")
+    return tuple(found)
+
+
+def _old(edit: Delete | Rename) -> str:
+    return edit.path if isinstance(edit, Delete) else edit.source
+
+
+def _names(edit: Edit) -> tuple[str, ...]:
+    return (edit.path, edit.source) if isinstance(edit, Rename) else (edit.path,)
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _hides(edit: Edit) -> bool:
+    """Bidirectional controls, zero-width and tag characters in text (a leading byte order mark is let be)."""
+    if not isinstance(edit, Add | Modify | Rename) or edit.content is None or edit.encoding != "utf-8":
+        return False
+    return any(
+        not char.isascii() and char != "\u200d" and unicodedata.category(char) in _HIDDEN
+        for char in edit.content.removeprefix("\ufeff")
+    )

@@ -1,0 +1,64 @@
+"""Checks run by us: a fresh export of the tree, each command in a sandbox of its own, nothing of the agent's in there."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from bot.errors import Misconfigured
+from bot.ports import CheckVerdict, Clock
+from bot.rules.sanitise import redacted
+from bot.runners import workspace
+from bot.runners.sandbox import Finished, Sandbox
+from schemas.base import CheckCommand, Evidence, Sha
+
+LOG_CHARACTERS = 4000
+_ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,30}[ -/]{0,3}[@-~]|\][^\x07\x1b]{0,500}(?:\x07|\x1b\\)|[@-Z\\-_])")
+ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "CI": "true", "NO_COLOR": "1"}
+
+
+class SandboxChecker:
+    """`bot.ports.Checker`. A sandbox that does not start is `unknown`, never green and nobody's fault."""
+
+    def __init__(self, sandbox: Sandbox, clock: Clock, *, at_once: int = 2) -> None:
+        self._sandbox, self._clock = sandbox, clock
+        self._slots = asyncio.Semaphore(at_once)
+        self._numbers = itertools.count(1)
+
+    async def check(self, git_dir: Path, tree: Sha, commands: Sequence[CheckCommand]) -> CheckVerdict:
+        """All commands at the tree's root; green only if each exits 0, red with the first failure's evidence."""
+        started = self._clock.boot()
+        async with self._slots:
+            folder = self._sandbox.area / f"check-{tree[:12]}-{next(self._numbers)}"
+            try:
+                for command in commands:
+                    # Anew for each: a check must not see what another one wrote.
+                    await asyncio.to_thread(workspace.remove, folder)
+                    await asyncio.to_thread(workspace.export, git_dir, tree, folder)
+                    done = await self._sandbox.run(
+                        command.command, workspace=folder, timeout=command.timeout_seconds, env=ENVIRONMENT
+                    )
+                    if done.exit_code != 0 or done.timed_out:
+                        return CheckVerdict("red", evidence(command, done), self._clock.boot() - started)
+            except (OSError, Misconfigured) as error:
+                return CheckVerdict("unknown", Evidence(reason=f"checks could not be run: {error}"))
+            finally:
+                await asyncio.to_thread(workspace.remove, folder)
+        names = ", ".join(command.name for command in commands)
+        return CheckVerdict("green", None, self._clock.boot() - started, f"{names} passed")
+
+
+def evidence(command: CheckCommand, done: Finished) -> Evidence:
+    """What an agent or a person needs to see of a failed check."""
+    what = f"timed out after {command.timeout_seconds} s" if done.timed_out else f"exited {done.exit_code}"
+    log = redacted(_ANSI.sub("", done.output)).replace("\r", "")
+    return Evidence(
+        reason=f"the check {command.name!r} {what}",
+        check=command.name,
+        command=command.command,
+        exit_code=done.exit_code,
+        log=log[-LOG_CHARACTERS:],
+    )

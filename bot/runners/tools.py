@@ -1,0 +1,146 @@
+"""Our tools, as each role is offered them: an agent's only way to answer.
+
+An `Answers` belongs to one run. It keeps the answer that ended the run; the performer makes an event of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from bot.ports import Tool, ToolAnswer
+from bot.rules import ownership, planning
+from bot.rules.planning import PlanRules
+from bot.runners.collect import Collected, collect
+from bot.runners.workspace import Workspace
+from schemas import answers as a
+from schemas.effects import RunAgent
+from schemas.events import AgentDeclined, AgentFailed, Event, PlanSubmitted, QuestionsAsked, ScopeSubmitted
+from schemas.plan import Fault, Question, Scope
+
+FAULT_ROUNDS = 2
+FILES_GRANTED = 5
+
+
+class PlanningAnswers:
+    """Engineer and Orchestrator: the event that their answer makes."""
+
+    def __init__(self, effect: RunAgent, files: Collection[str]) -> None:
+        self._effect, self._files = effect, files
+        self._rounds = 0
+        self.event: Event | None = None
+        self.faults: tuple[Fault, ...] = ()
+        self._rules = PlanRules(max_tasks=effect.max_tasks, limits=effect.limits, shared=effect.shared)
+
+    def tools(self) -> list[Tool]:
+        """What this role may call."""
+        ask = Tool("ask_questions", "Ask the people behind the issue; ends your run.", a.AskQuestions, self._ask)
+        decline = Tool("decline", "Say why this should not be done; ends your run.", a.Decline, self._decline)
+        if self._effect.role == "engineer":
+            scope = Tool("submit_scope", "Settle what is to be done; ends your run.", a.SubmitScope, self._scope)
+            return [ask, scope, decline]
+        plan = Tool(
+            "submit_plan", "Submit the tasks; answers with faults, or ends your run.", a.SubmitPlan, self._plan
+        )
+        return [plan, ask, decline]
+
+    async def _ask(self, said: a.AskQuestions) -> ToolAnswer:
+        first = self._effect.first_question
+        questions = tuple(
+            Question(number=number, text=question.text, why=question.why, options=question.options)
+            for number, question in enumerate(said.questions, first)
+        )
+        self.event = QuestionsAsked(ticket=self._effect.ticket, questions=questions)
+        return ToolAnswer("The questions were put to people.", ends=True)
+
+    async def _scope(self, said: a.SubmitScope) -> ToolAnswer:
+        scope = Scope.model_validate(said.model_dump())
+        self.event = ScopeSubmitted(ticket=self._effect.ticket, scope=scope)
+        return ToolAnswer("The scope is settled.", ends=True)
+
+    async def _decline(self, said: a.Decline) -> ToolAnswer:
+        self.event = AgentDeclined(ticket=self._effect.ticket, reason=said.reason)
+        return ToolAnswer("Noted.", ends=True)
+
+    async def _plan(self, said: a.SubmitPlan) -> ToolAnswer:
+        effect = self._effect
+        self.faults = planning.submission_faults(said)
+        if not self.faults:
+            plan = planning.from_submission(said, effect.ticket, effect.base, effect.first_task, self._rules)
+            self.faults = planning.faults(plan, self._files, self._rules)
+            notes: tuple[str, ...] = ()
+            if self.faults and self._rounds >= FAULT_ROUNDS:
+                repaired = planning.repair(plan, self._files, self._rules)
+                if repaired is not None:
+                    plan, self.faults = repaired, ()
+                    notes = ("Tasks that met in a file were put one after the other.",)
+            if not self.faults:
+                self.event = PlanSubmitted(ticket=effect.ticket, plan=plan, notes=notes)
+                return ToolAnswer("The plan is accepted.", ends=True)
+        self._rounds += 1
+        lines = "\n".join(f"- {fault.message}" for fault in self.faults)
+        if self._rounds > FAULT_ROUNDS:
+            self.event = AgentFailed(
+                ticket=effect.ticket, reason=f"the plan still has faults: {self.faults[0].message}", faults=self.faults
+            )
+            return ToolAnswer(f"The plan still has faults:\n{lines}", ends=True)
+        return ToolAnswer(f"The plan has faults; mend them and submit it again:\n{lines}", ok=False)
+
+
+class WorkAnswers:
+    """Developer and rework: finish, ask for a file, or give up. `owns` grows by what was granted."""
+
+    def __init__(self, effect: RunAgent, workspace: Workspace) -> None:
+        assert effect.task is not None
+        self._effect, self._workspace = effect, workspace
+        self.owns: tuple[str, ...] = effect.task.owns
+        self.granted: tuple[str, ...] = ()
+        self.summary = ""
+        self.gave_up = ""
+
+    def tools(self) -> list[Tool]:
+        """What this role may call."""
+        return [
+            Tool("finish", "The work is done; looks at your changes and ends your run.", a.Finish, self._finish),
+            Tool("request_file", "Ask for one further file that you must change.", a.RequestFile, self._request),
+            Tool("give_up", "Say why this cannot be done; ends your run.", a.GiveUp, self._give_up),
+        ]
+
+    async def _finish(self, said: a.Finish) -> ToolAnswer:
+        problem = self.problem(await asyncio.to_thread(collect, self._workspace, self._effect.limits))
+        if problem:
+            return ToolAnswer(problem, ok=False)
+        self.summary = said.summary
+        return ToolAnswer("Taken.", ends=True)
+
+    def problem(self, collected: Collected) -> str:
+        """What an agent must mend before its work can be taken; empty if nothing."""
+        if collected.problems:
+            return "This cannot be taken: " + "; ".join(collected.problems)
+        outside = ownership.overreach(collected.paths, self.owns)
+        if outside:
+            names = ", ".join(outside[:10])
+            return (
+                f"You changed files outside of what you own: {names}. Put them back as they were (git checkout -- FILE, "
+                f"or remove new ones), or ask with request_file. You own: {', '.join(self.owns)}"
+            )
+        return "" if collected.edits else "Nothing was changed: do the work first, or call give_up."
+
+    async def _request(self, said: a.RequestFile) -> ToolAnswer:
+        effect = self._effect
+        refused = ownership.refusal(
+            said.path, siblings=effect.siblings, protected=effect.protected, shared=effect.shared
+        )
+        if refused is None and len(self.granted) >= FILES_GRANTED:
+            refused = f"{FILES_GRANTED} further files are the most"
+        if refused is not None:
+            return ToolAnswer(f"Not granted: {refused}.", ok=False)
+        if said.path not in self.owns:
+            self.owns, self.granted = (*self.owns, said.path), (*self.granted, said.path)
+        return ToolAnswer(f"Granted: you own {said.path} now.")
+
+    async def _give_up(self, said: a.GiveUp) -> ToolAnswer:
+        self.gave_up = said.reason
+        return ToolAnswer("Noted.", ends=True)
+
+
