@@ -176,7 +176,7 @@ class Loop:
                 await self._store.commit(due.seq, decision, now)
             except Stale:
                 continue
-            log.info("ticket.decided", extra={"ticket": ticket, "event": due.event.kind, "why": decision.why})
+            log.info("ticket.decided", extra={"ticket": ticket, "kind": due.event.kind, "why": decision.why})
             if self._on_decision:
                 self._on_decision(ticket, due.event.kind, decision)
             self.effects.ring()

@@ -29,6 +29,7 @@ from bot.runners.sandbox import Sandbox
 from schemas.agent import Activity, AgentEnd, AgentJob, AgentOutcome, Usage
 
 log = logging.getLogger("interlock.copilot")
+logging.getLogger("copilot").setLevel(logging.ERROR)  # the SDK warns of every session that we end by an answer
 
 READ_TOOLS = ["view", "grep", "rg", "glob"]
 WRITE_TOOLS = ["create", "edit", "apply_patch", "bash", "read_bash", "stop_bash", "list_bash", "write_bash"]

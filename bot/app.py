@@ -1,0 +1,288 @@
+"""The composition root: every port gets its real part here, and nothing decides anything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+import handlers
+from bot import server
+from bot.clock import SystemClock
+from bot.errors import InterlockError, Misconfigured, Rejected, Transient
+from bot.github.app import GitHubApp
+from bot.github.catchup import catch_up
+from bot.github.confirm import GitHubConfirmer
+from bot.github.forge import Forge
+from bot.github.people import GitHubPeople
+from bot.github.read import RepositoryReader
+from bot.github.remote import Mirrors
+from bot.loop import Loop
+from bot.merge.lander import Lander
+from bot.merge.trial import TrialPerformer
+from bot.metrics import Counts, Metrics
+from bot.pipeline import prompts
+from bot.ports import Clock, Faults, Harness, Remote, no_faults
+from bot.runners.checks import SandboxChecker
+from bot.runners.gateway import Provider
+from bot.runners.harnesses.copilot import CopilotHarness
+from bot.runners.harnesses.scripted import ScriptedHarness
+from bot.runners.performer import AgentRuns, RunCanceller
+from bot.runners.sandbox import Sandbox, area_for, stage
+from bot.store.store import SqliteStore, open_store
+from schemas.base import RepoRef
+from schemas.decision import Decision
+from schemas.events import Addressed
+from schemas.lane import Lane, LaneEvent
+from schemas.settings import Settings
+
+log = logging.getLogger("interlock.app")
+
+CATCH_UP_SECONDS = 300.0
+IDENTITY_RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What a test replaces: time, fault points, the agent."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    faults: Faults = no_faults
+    harness: Harness | None = None
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the listeners are, once they listen."""
+
+    public: str
+    admin: str
+
+
+class Identity:
+    """Which App we are on GitHub; asked until GitHub answers, while deliveries already come in."""
+
+    def __init__(self, app: GitHubApp) -> None:
+        self._app = app
+        self.known = False
+
+    async def learn(self, then: Callable[[], None]) -> None:
+        """Ask for our own name. Returns once it is known."""
+        while not self.known:
+            try:
+                found, _ = await self._app.as_app("GET", "/app")
+                self._app.slug = found["slug"]
+                self.known = True
+            except (Transient, Rejected) as error:
+                log.warning("app.unknown", extra={"error": str(error)})
+                await asyncio.sleep(IDENTITY_RETRY_SECONDS)
+        then()
+
+    def translate(self, event: str, payload: dict[str, Any]) -> Sequence[Addressed]:
+        """See handlers.translate. Raises Transient as long as our name is not known."""
+        if not self.known:
+            raise Transient("GitHub has not told yet which App this is", IDENTITY_RETRY_SECONDS)
+        return handlers.translate(event, payload, slug=self._app.slug, app_id=self._app.app_id)
+
+
+class StoreView:
+    """`bot.server.ReadModel` on the store."""
+
+    def __init__(self, store: SqliteStore, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+
+    async def counts(self) -> Counts:
+        """For the metrics."""
+        now = await self._store.snapshot(self._clock.wall())
+        return Counts(
+            tickets=now.tickets, entries=now.entries, effects=now.effects,
+            oldest_event_seconds=now.oldest_event_seconds, audit_records=now.audit_records,
+        )  # fmt: skip
+
+    async def snapshot(self) -> dict[str, Any]:
+        """For GET /snapshot."""
+        now = await self._store.snapshot(self._clock.wall())
+        return now.model_dump(mode="json")
+
+    async def queue(self) -> list[dict[str, Any]]:
+        """For GET /queue."""
+        return [row.model_dump(mode="json") for row in await self._store.report_rows()]
+
+
+def make_harness(settings: Settings, sandbox: Sandbox, provider: Provider | None, token: str) -> Harness:
+    """The agent that the settings name. Raises Misconfigured with what to do."""
+    if settings.harness == "scripted":
+        if settings.playbook is None:
+            raise Misconfigured("HARNESS=scripted needs PLAYBOOK, the file that it plays")
+        return ScriptedHarness(json.loads(settings.playbook.read_text("utf-8")), sandbox)
+    if provider is None and not token:
+        raise Misconfigured(
+            "there is no model: set COPILOT_PROVIDER_BASE_URL (your own) or COPILOT_GITHUB_TOKEN (Copilot's)"
+        )
+    cli = settings.copilot_bin or bundled_cli()
+    if cli is None or not cli.exists():
+        raise Misconfigured("there is no Copilot CLI: run python3 dev.py setup, or set COPILOT_BIN to its native binary")
+    staged = stage(cli, "copilot")
+    cache = sandbox.area.parent / f"copilot-cache-{cli.stat().st_size}"
+    return CopilotHarness(cli=staged, sandbox=sandbox, cache=cache, provider=provider, token=token)
+
+
+def bundled_cli() -> Path | None:
+    """The binary that dev.py put under .tools."""
+    root = Path(__file__).resolve().parent.parent
+    found = sorted(root.glob(".tools/**/node_modules/@github/copilot-linux-*/copilot"))
+    return found[0] if found else None
+
+
+def checked(settings: Settings) -> tuple[int, str, str]:
+    """App id, private key and webhook secret. Raises Misconfigured naming what is missing (nothing starts without)."""
+    secret = settings.webhook_secret.get_secret_value()
+    if not secret:
+        raise Misconfigured("WEBHOOK_SECRET is not set: without it anybody could give orders")
+    if settings.app_id is None or settings.private_key_file is None:
+        raise Misconfigured("APP_ID and PRIVATE_KEY_FILE are not set: register the App first (docs/operations.md)")
+    if settings.sandbox == "off" and not settings.github_api_url.startswith(("http://127.0.0.1", "http://localhost")):
+        raise Misconfigured("SANDBOX=off is for a GitHub on loopback only")
+    try:
+        key = settings.private_key_file.read_text("utf-8")
+    except OSError as error:
+        raise Misconfigured(f"PRIVATE_KEY_FILE cannot be read: {error}") from None
+    return settings.app_id, key, secret
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, ports: Ports, provider: Provider | None = None, token: str = ""
+) -> AsyncIterator[Addresses]:
+    """The whole server until the block ends. Raises Misconfigured before anything is touched."""
+    app_id, key, secret = checked(settings)
+    clock, faults = ports.clock, ports.faults
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    sandbox = Sandbox(settings.sandbox, area_for(settings.data_dir.resolve()), clock)
+    if problems := await sandbox.self_test():
+        raise Misconfigured("; ".join(problems))
+    harness = ports.harness or make_harness(settings, sandbox, provider, token)
+    metrics = Metrics()
+    async with contextlib.AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(settings.data_dir / "interlock.db", clock, faults))
+        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)))
+        app = GitHubApp(app_id=app_id, private_key=key, api_url=settings.github_api_url, session=session, clock=clock)
+        people = GitHubPeople(app)
+        mirrors = Mirrors(app, settings.git_url, settings.data_dir / "mirrors")
+        checker = SandboxChecker(sandbox, clock)
+        identity = Identity(app)
+
+        async def lane_remote(lane: str) -> Remote:
+            repo, installation = await repository_of(store, lane)
+            return await mirrors.remote(repo, installation)
+
+        async def remote(repo: RepoRef, installation: int) -> Remote:
+            return await mirrors.remote(repo, installation)
+
+        runs = AgentRuns(
+            harness=harness, remotes=remote, sandbox=sandbox, checker=checker, logs=settings.data_dir / "logs",
+            clock=clock, faults=faults, write_prompt=prompts.write, slots=settings.runners,
+        )  # fmt: skip
+        lander = Lander(
+            queue=store, remote=lane_remote, checker=checker, confirmer=GitHubConfirmer(app, people, store.ticket),
+            clock=clock, owner=store.owner, faults=faults, on_step=partial(_lane_step, metrics),
+        )  # fmt: skip
+        loop = Loop(
+            store=store, queue=store, people=people, translate=identity.translate, lander=lander, clock=clock,
+            owner=store.owner, slots=settings.runners, on_decision=partial(_decided, metrics),
+            performers=[
+                Forge(app, faults), RepositoryReader(app, people, remote), TrialPerformer(remote, store.open_tickets),
+                RunCanceller(runs), runs,
+            ],
+        )  # fmt: skip
+
+        async def ready() -> dict[str, str]:
+            return {} if identity.known else {"github": "the App could not be asked for its name yet"}
+
+        public = server.public(
+            store=store, clock=clock, secret=secret, data_dir=settings.data_dir, metrics=metrics,
+            arrived=loop.deliveries.ring,
+        )  # fmt: skip
+        admin = server.admin(
+            read=StoreView(store, clock), metrics=metrics, token=settings.api_token.get_secret_value(), ready=ready
+        )
+        addresses = Addresses(
+            await _listen(stack, public, settings.host, settings.port),
+            await _listen(stack, admin, settings.admin_host, settings.admin_port),
+        )
+        background = [
+            asyncio.create_task(loop.run()),
+            asyncio.create_task(identity.learn(loop.ring)),
+            asyncio.create_task(_keep_up(app, store, clock)),
+        ]
+        for task in background:
+            task.add_done_callback(_said_why)
+        try:
+            yield addresses
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+
+
+async def repository_of(store: SqliteStore, lane: str) -> tuple[RepoRef, int]:
+    """Whose lane it is, as its newest ticket says. Raises Transient if no ticket is known."""
+    repo_id = int(lane.split(":", 1)[0])
+    known = [ticket for ticket in await store.tickets() if ticket.repo.id == repo_id]
+    if not known:
+        raise Transient(f"no ticket of repository {repo_id} is known")
+    newest = max(known, key=lambda ticket: ticket.opened_at)
+    return newest.repo, newest.installation
+
+
+async def _listen(stack: contextlib.AsyncExitStack, app: web.Application, host: str, port: int) -> str:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise Misconfigured(f"{host}:{port} cannot be listened on ({error.strerror}): set another PORT") from None
+    return f"http://{host}:{runner.addresses[0][1]}"
+
+
+async def _keep_up(app: GitHubApp, store: SqliteStore, clock: Clock) -> None:
+    """GitHub repeats no delivery by itself: ask for those that we missed, at start and now and then."""
+    while True:
+        try:
+            asked = await catch_up(app, store.known_delivery)
+            if asked:
+                log.info("deliveries.asked_again", extra={"count": asked})
+        except InterlockError as error:
+            log.warning("deliveries.unknown", extra={"error": str(error)})
+        await clock.sleep(CATCH_UP_SECONDS)
+
+
+def _decided(metrics: Metrics, ticket: str, event: str, decision: Decision) -> None:
+    metrics.decisions.labels(event).inc()
+
+
+def _lane_step(metrics: Metrics, lane: Lane, event: LaneEvent) -> None:
+    metrics.lane_steps.labels(event.kind).inc()
+
+
+def _said_why(task: asyncio.Task[None]) -> None:
+    """A loop that ends by itself is a defect: say so and leave, so that whoever supervises us starts us anew."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("loop.died", exc_info=error)
+        logging.shutdown()
+        sys.stderr.flush()
+        # Crash recovery is the only start path; half a server would be worse than none.
+        os._exit(70)

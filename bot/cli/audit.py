@@ -1,0 +1,39 @@
+"""`interlock audit`: the chain of every decision, read from the database file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from bot.cli.configuration import read_settings
+from bot.clock import SystemClock
+from bot.store.audit import Verified
+from bot.store.store import open_store
+
+
+@click.group()
+def audit() -> None:
+    """What was decided, by whom and why."""
+
+
+@audit.command()
+@click.option("--json", "as_json", is_flag=True)
+def verify(as_json: bool) -> None:
+    """Recompute the chain. Exit 1 if anything was changed."""
+    found = asyncio.run(verified(read_settings().data_dir))
+    if as_json:
+        click.echo(json.dumps({"records": found.records, "verified": not found.faults, "faults": list(found.faults)}))
+    else:
+        for fault in found.faults:
+            click.echo(fault, err=True)
+        click.echo(f"{found.records} records, {'verified' if not found.faults else 'CHANGED'}")
+    raise SystemExit(1 if found.faults else 0)
+
+
+async def verified(data_dir: Path) -> Verified:
+    """Verify the chain of a data directory, running or not. Raises Misconfigured if there is none."""
+    async with open_store(data_dir / "interlock.db", SystemClock(), exclusive=False) as store:
+        return await store.verify()

@@ -1,0 +1,157 @@
+"""The two listeners. Public: webhooks and health. Admin: everything else, on loopback or with the API token.
+
+A delivery is verified, stored, and only then answered 202; what it means is worked out later, by the loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import json
+import re
+import shutil
+from collections.abc import Awaitable, Callable
+from html import escape
+from pathlib import Path
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from bot.errors import Transient
+from bot.metrics import Counts, Metrics
+from bot.ports import Clock, Store
+
+MAX_BODY = 25 * 2**20
+MIN_FREE_BYTES = 256 * 2**20
+_GUID = re.compile(r"[A-Za-z0-9-]{8,80}\Z")
+_EVENT = re.compile(r"[a-z_]{1,60}\Z")
+
+
+class ReadModel(Protocol):
+    """What the admin pages show; the store's views."""
+
+    async def counts(self) -> Counts: ...
+    async def snapshot(self) -> dict[str, Any]: ...
+    async def queue(self) -> list[dict[str, Any]]: ...
+
+
+def signature_fits(secret: str, body: bytes, header: str) -> bool:
+    """GitHub's X-Hub-Signature-256, compared in constant time. An empty secret fits nothing."""
+    if not secret or not header.startswith("sha256="):
+        return False
+    wanted = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(wanted.encode(), header.removeprefix("sha256=").encode("utf-8", "surrogateescape"))
+
+
+def public(
+    *, store: Store, clock: Clock, secret: str, data_dir: Path, metrics: Metrics, arrived: Callable[[], None]
+) -> web.Application:
+    """POST /webhook and GET /healthz."""
+
+    def answered(status: int, word: str, message: str) -> web.Response:
+        metrics.deliveries.labels(word).inc()
+        return web.json_response({"message": message}, status=status)
+
+    async def webhook(request: web.Request) -> web.Response:
+        if request.content_length is not None and request.content_length > MAX_BODY:
+            return answered(413, "too_large", "the body is over 25 MiB")
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return answered(413, "too_large", "the body is over 25 MiB")
+        if not signature_fits(secret, body, request.headers.get("X-Hub-Signature-256", "")):
+            return answered(401, "unsigned", "the SHA-256 signature is missing or wrong")
+        guid, event = request.headers.get("X-GitHub-Delivery", ""), request.headers.get("X-GitHub-Event", "")
+        if not _GUID.match(guid) or not _EVENT.match(event):
+            return answered(400, "malformed", "the delivery's id or event is missing or malformed")
+        if not _is_object(request, body):
+            return answered(400, "malformed", "the body is not a JSON object (set the webhook's content type to JSON)")
+        if shutil.disk_usage(data_dir).free < MIN_FREE_BYTES:
+            return answered(503, "refused", "the disk is nearly full")
+        try:
+            new = await store.keep_delivery(guid, event, body, clock.wall())
+        except Transient:
+            return answered(503, "refused", "the delivery could not be stored")
+        if new:
+            arrived()
+        return answered(202, "new" if new else "repeated", "accepted")
+
+    async def health(request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    app = web.Application(client_max_size=MAX_BODY + 1)
+    app.add_routes([web.post("/webhook", webhook), web.get("/healthz", health)])
+    return app
+
+
+def _is_object(request: web.Request, body: bytes) -> bool:
+    if request.content_type != "application/json":
+        return False
+    try:
+        return isinstance(json.loads(body.decode("utf-8"), parse_constant=_no_constant), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def admin(
+    *, read: ReadModel, metrics: Metrics, token: str, ready: Callable[[], Awaitable[dict[str, str]]]
+) -> web.Application:
+    """GET /readyz, /metrics, /snapshot and /queue."""
+
+    @web.middleware
+    async def guard(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if not _admitted(request, token):
+            raise web.HTTPUnauthorized(text="come from loopback, or send the API token as a bearer token")
+        return await handler(request)
+
+    async def readyz(request: web.Request) -> web.Response:
+        missing = await ready()
+        return web.json_response({"ready": not missing, "missing": missing}, status=503 if missing else 200)
+
+    async def numbers(request: web.Request) -> web.Response:
+        return web.Response(body=metrics.page(await read.counts()), content_type="text/plain", charset="utf-8")
+
+    async def snapshot(request: web.Request) -> web.Response:
+        return web.json_response(await read.snapshot())
+
+    async def queue(request: web.Request) -> web.Response:
+        rows = await read.queue()
+        columns = ("lane", "id", "state", "attempts", "error_class", "error", "commit")
+        head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+        lines = "".join(
+            "<tr>" + "".join(f"<td>{escape(str(row.get(name) or ''))}</td>" for name in columns) + "</tr>" for row in rows
+        )
+        body = f"<h1>Merge queue</h1><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+        return web.Response(text=_PAGE.format(body=body), content_type="text/html")
+
+    app = web.Application(middlewares=[guard])
+    app.add_routes(
+        [web.get("/readyz", readyz), web.get("/metrics", numbers), web.get("/snapshot", snapshot), web.get("/queue", queue)]
+    )
+    return app
+
+
+def _admitted(request: web.Request, token: str) -> bool:
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if token and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode()):
+        return True
+    host = (request.host or "").rsplit(":", 1)[0].strip("[]")
+    # A name in Host would let a web page reach us through a name that resolves to loopback (DNS rebinding).
+    named_loopback = host in ("localhost", "127.0.0.1", "::1")
+    try:
+        return named_loopback and ipaddress.ip_address(request.remote or "").is_loopback
+    except ValueError:
+        return False
+
+
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Interlock</title><style>
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem; color: #1f2328; }}
+table {{ border-collapse: collapse; }} th, td {{ text-align: left; padding: .3rem .8rem; border-bottom: 1px solid #d1d9e0; }}
+</style></head><body>{body}</body></html>"""
