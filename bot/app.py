@@ -133,7 +133,9 @@ def make_harness(settings: Settings, sandbox: Sandbox, provider: Provider | None
         )
     cli = settings.copilot_bin or bundled_cli()
     if cli is None or not cli.exists():
-        raise Misconfigured("there is no Copilot CLI: run python3 dev.py setup, or set COPILOT_BIN to its native binary")
+        raise Misconfigured(
+            "there is no Copilot CLI: run python3 dev.py setup, or set COPILOT_BIN to its native binary"
+        )
     staged = stage(cli, "copilot")
     cache = sandbox.area.parent / f"copilot-cache-{cli.stat().st_size}"
     return CopilotHarness(cli=staged, sandbox=sandbox, cache=cache, provider=provider, token=token)

@@ -35,7 +35,11 @@ class Metrics:
 
     def page(self, counts: Counts) -> bytes:
         """The text that Prometheus reads."""
-        for gauge, values in ((self.tickets, counts.tickets), (self.entries, counts.entries), (self.effects, counts.effects)):
+        for gauge, values in (
+            (self.tickets, counts.tickets),
+            (self.entries, counts.entries),
+            (self.effects, counts.effects),
+        ):
             gauge.clear()
             for name, value in values.items():
                 gauge.labels(name).set(value)

@@ -124,9 +124,7 @@ class Store(Protocol):
         """
         ...
 
-    async def nack(
-        self, lease: Lease, error: str, retry_in: float, now: datetime, *, counts: bool = True
-    ) -> None:
+    async def nack(self, lease: Lease, error: str, retry_in: float, now: datetime, *, counts: bool = True) -> None:
         """Perform it again later; after the last attempt the ticket gets `EffectGaveUp`. Raises Stale."""
         ...
 

@@ -126,14 +126,20 @@ def admin(
         columns = ("lane", "id", "state", "attempts", "error_class", "error", "commit")
         head = "".join(f"<th>{escape(name)}</th>" for name in columns)
         lines = "".join(
-            "<tr>" + "".join(f"<td>{escape(str(row.get(name) or ''))}</td>" for name in columns) + "</tr>" for row in rows
+            "<tr>" + "".join(f"<td>{escape(str(row.get(name) or ''))}</td>" for name in columns) + "</tr>"
+            for row in rows
         )
         body = f"<h1>Merge queue</h1><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
         return web.Response(text=_PAGE.format(body=body), content_type="text/html")
 
     app = web.Application(middlewares=[guard])
     app.add_routes(
-        [web.get("/readyz", readyz), web.get("/metrics", numbers), web.get("/snapshot", snapshot), web.get("/queue", queue)]
+        [
+            web.get("/readyz", readyz),
+            web.get("/metrics", numbers),
+            web.get("/snapshot", snapshot),
+            web.get("/queue", queue),
+        ]
     )
     return app
 

@@ -14,8 +14,6 @@ def created(payload: Payload, origin: Origin) -> Sequence[Addressed]:
     comment, issue = payload.comment, payload.issue
     if comment is None or issue is None or issue.pull_request is not None or origin.ours(comment.user):
         return ()
-    event = CommentAdded(
-        comment=comment.id, body=comment.body or "", by=comment.user.person(), at=comment.created_at
-    )
+    event = CommentAdded(comment=comment.id, body=comment.body or "", by=comment.user.person(), at=comment.created_at)
     to = Address(repo_id=payload.repository.id, issue=issue.number)
     return (Addressed(key=f"issue_comment:{comment.id}", to=to, event=event),)

@@ -36,9 +36,7 @@ def unlabelled(payload: Payload, origin: Origin) -> Sequence[Addressed]:
     if issue is None or label is None or origin.ours(payload.sender):
         return ()
     key = f"issues:unlabeled:{issue.id}:{label.name}:{issue.updated_at.isoformat()}"
-    return (
-        Addressed(key=key, to=_to(payload), event=IssueUnlabelled(label=label.name, by=payload.sender.person())),
-    )
+    return (Addressed(key=key, to=_to(payload), event=IssueUnlabelled(label=label.name, by=payload.sender.person())),)
 
 
 def closed(payload: Payload, origin: Origin) -> Sequence[Addressed]:

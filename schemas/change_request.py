@@ -14,9 +14,7 @@ MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
 _GIT_NAMES = {".git", "git~1", "git~2", "git~3", "git~4"}
 # Code points that HFS+ ignores in file names, so that `.g<ZWNJ>it` is `.git` there (git's utf8.c, next_hfs_char).
-_HFS_IGNORED = dict.fromkeys(
-    [*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF], None
-)
+_HFS_IGNORED = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF], None)
 
 
 def _safe(path: str) -> str:

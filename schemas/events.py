@@ -287,13 +287,7 @@ class Ticked(_Event):
 
 
 PersonEvent = (
-    IssueLabelled
-    | IssueUnlabelled
-    | IssueClosed
-    | CommentAdded
-    | ReviewSubmitted
-    | PullRequestClosed
-    | ButtonPressed
+    IssueLabelled | IssueUnlabelled | IssueClosed | CommentAdded | ReviewSubmitted | PullRequestClosed | ButtonPressed
 )
 
 Event = Annotated[

@@ -258,6 +258,4 @@ class LaneResumed(Frozen):
     by: Person
 
 
-LaneEvent = Annotated[
-    Composed | Checked | Confirmed | HeadRead | LanePaused | LaneResumed, Field(discriminator="kind")
-]
+LaneEvent = Annotated[Composed | Checked | Confirmed | HeadRead | LanePaused | LaneResumed, Field(discriminator="kind")]

@@ -47,9 +47,7 @@ class Questions(Frozen):
 class Concurrency(Frozen):
     """How much runs at once for this repository."""
 
-    runs: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=4, description="agent runs at the same time in one ticket"
-    )
+    runs: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="agent runs at the same time in one ticket")
 
 
 class Models(Frozen):

@@ -22,9 +22,7 @@ class Settings(Frozen):
     admin_port: Port = Field(default=8081, description="the admin listener's port")
     github_api_url: str = Field(default="https://api.github.com", description="GitHub's REST API")
     github_web_url: str = Field(default="https://github.com", description="GitHub's pages, for links")
-    git_url: str = Field(
-        default="https://github.com/{owner}/{repo}.git", description="where git fetches and pushes"
-    )
+    git_url: str = Field(default="https://github.com/{owner}/{repo}.git", description="where git fetches and pushes")
     app_id: int | None = Field(default=None, description="the GitHub App's id")
     private_key_file: Path | None = Field(default=None, description="the App's private key, a .pem file")
     webhook_secret: SecretStr = Field(default=SecretStr(""), description="what GitHub signs deliveries with")
@@ -32,7 +30,9 @@ class Settings(Frozen):
     runners: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="agent runs at the same time")
     harness: Literal["copilot", "scripted"] = Field(default="copilot", description="which agent does the work")
     playbook: Path | None = Field(default=None, description="what the scripted harness plays")
-    copilot_bin: Path | None = Field(default=None, description="Copilot CLI's native binary; unset: the one under .tools")
+    copilot_bin: Path | None = Field(
+        default=None, description="Copilot CLI's native binary; unset: the one under .tools"
+    )
     sandbox: Literal["required", "reduced", "off"] = Field(
         default="required", description="how agents and checks are confined; off only against a GitHub on loopback"
     )

@@ -49,10 +49,16 @@ class Scene:
 
 @click.command()
 @click.option("--repo", type=click.Path(path_type=Path, exists=True, file_okay=False), help="a git repository of yours")
-@click.option("--issue", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Markdown; first line the title")
-@click.option("--answers", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="the n-th line answers question n")
+@click.option(
+    "--issue", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Markdown; first line the title"
+)
+@click.option(
+    "--answers", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="the n-th line answers question n"
+)
 @click.option("--json", "as_json", is_flag=True, help="one JSON document instead of the report")
-@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="keep everything of this run in a folder")
+@click.option(
+    "--keep", type=click.Path(path_type=Path, file_okay=False), help="keep everything of this run in a folder"
+)
 def demo(repo: Path | None, issue: Path | None, answers: Path | None, as_json: bool, keep: Path | None) -> None:
     """Run the main job on this machine: the real Copilot CLI, a local GitHub, a person played for you."""
     folder = keep or Path(tempfile.mkdtemp(prefix="interlock-demo-"))
@@ -123,7 +129,9 @@ def _issue(path: Path) -> tuple[str, str]:
 
 
 def _name(path: Path) -> str:
-    name = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in path.resolve().name)
+    name = "".join(
+        char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in path.resolve().name
+    )
     return name.removesuffix(".git").strip(".-") or "project"
 
 
@@ -163,7 +171,9 @@ async def _actors(
         say(f"pushed {scene.repo.name} at {made.head[:12]} as {made.full_name}, branch {made.branch}")
         bot_env = {**plain, **model, **await _register(scene, github, url)}
         log = folder / "bot.log"
-        server, line = await stack.enter_async_context(process("bot.cli.main", "serve", env=bot_env, log=log, cwd=folder))
+        server, line = await stack.enter_async_context(
+            process("bot.cli.main", "serve", env=bot_env, log=log, cwd=folder)
+        )
         await github.control("app", {"webhook_url": line.split()[1]})
         say("the bot is ready; its GitHub App is installed")
         yield github, made, log, server
@@ -171,12 +181,8 @@ async def _actors(
 
 async def _register(scene: Scene, github: LocalGitHub, url: str) -> dict[str, str]:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     place = scene.folder / "app.pem"
     place.touch(mode=0o600)
     place.write_bytes(pem)

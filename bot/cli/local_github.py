@@ -68,7 +68,9 @@ class LocalGitHub:
         named = (await git(repo, "rev-parse", "--abbrev-ref", "HEAD")).strip()
         branch = named if named not in ("HEAD", "interlock") else "main"
         owner = full_name.split("/")[0]
-        made = await self.control("repositories", {"full_name": full_name, "default_branch": branch, "roles": dict(roles)})
+        made = await self.control(
+            "repositories", {"full_name": full_name, "default_branch": branch, "roles": dict(roles)}
+        )
         if owner not in self._tokens:
             await self.user(owner)
         url = self.url.replace("://", f"://{owner}:{self._tokens[owner]}@")

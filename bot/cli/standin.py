@@ -14,7 +14,9 @@ from bot.cli.local_github import push_head
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one")
-@click.option("--repo", type=click.Path(path_type=Path, exists=True, file_okay=False), help="push its HEAD to octo/<name>")
+@click.option(
+    "--repo", type=click.Path(path_type=Path, exists=True, file_okay=False), help="push its HEAD to octo/<name>"
+)
 def standin(port: int, repo: Path | None) -> None:
     """Serve a local GitHub until interrupted; its address is the first line printed."""
     folder = tempfile.mkdtemp(prefix="interlock-standin-")

@@ -28,6 +28,7 @@ RENEW = timedelta(minutes=5)
 FRESH_RETRIES = (0.5, 1.0, 2.0, 2.5)
 """Seconds between tries of a token that was minted a moment ago: it may not be known everywhere yet (facts: 401/403)."""
 
+
 class Api(GitHubAPI):
     """gidgethub on aiohttp, with the version pinned and no silent repetition of redirected writes."""
 
@@ -35,9 +36,7 @@ class Api(GitHubAPI):
         self._session = session
         super().__init__(slug, base_url=base_url, cache=cache)
 
-    async def _request(
-        self, method: str, url: str, headers: Any, body: bytes = b""
-    ) -> tuple[int, Any, bytes]:
+    async def _request(self, method: str, url: str, headers: Any, body: bytes = b"") -> tuple[int, Any, bytes]:
         sent = {**headers, "X-GitHub-Api-Version": API_VERSION}
         follow = method == "GET"
         async with self._session.request(method, url, headers=sent, data=body, allow_redirects=follow) as answer:
@@ -131,9 +130,7 @@ class GitHubApp:
         """Mint a new one next time."""
         self._tokens.pop((installation, repo.id), None)
 
-    async def call(
-        self, repo: RepoRef, installation: int, method: str, path: str, body: Any = None
-    ) -> Any:
+    async def call(self, repo: RepoRef, installation: int, method: str, path: str, body: Any = None) -> Any:
         """One REST call on a repository; `path` starts after /repos/owner/name. Errors as in bot.errors."""
         url = f"/repos/{repo.full_name}{path}"
         for wait in (*FRESH_RETRIES, None):

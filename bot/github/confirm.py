@@ -18,9 +18,7 @@ from schemas.ticket import Ticket, TicketState
 class GitHubConfirmer:
     """`bot.ports.Confirmer`: only an approved ticket's series needs people; unknown never passes."""
 
-    def __init__(
-        self, app: GitHubApp, people: GitHubPeople, ticket: Callable[[str], Awaitable[Ticket | None]]
-    ) -> None:
+    def __init__(self, app: GitHubApp, people: GitHubPeople, ticket: Callable[[str], Awaitable[Ticket | None]]) -> None:
         self._app, self._people, self._ticket = app, people, ticket
 
     async def confirm(self, entry: Entry, carriage: Carriage) -> Confirmation:

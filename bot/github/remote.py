@@ -28,7 +28,9 @@ _CONFIG = {
     "core.fsyncObjectFiles": "true", "core.protectHFS": "true", "core.protectNTFS": "true", "gc.auto": "0",
     "core.hooksPath": "/dev/null", "transfer.fsckObjects": "false",
 }  # fmt: skip
-_REFUSED = re.compile(r"(GH0\d\d[^\n]*|pre-receive hook declined[^\n]*|remote rejected[^\n]*|protected branch[^\n]*)", re.I)
+_REFUSED = re.compile(
+    r"(GH0\d\d[^\n]*|pre-receive hook declined[^\n]*|remote rejected[^\n]*|protected branch[^\n]*)", re.I
+)
 
 Token = Callable[[], Awaitable[str]]
 
@@ -97,8 +99,10 @@ class GitHubRemote:
         """Compare-and-swap by --force-with-lease with an explicit old value."""
         lease = f"--force-with-lease={ref}:{expected_old or ''}"
         async with self._lock:
-            if expected_old is not None and not force and not await asyncio.to_thread(
-                _descends, self._git_dir, new, expected_old
+            if (
+                expected_old is not None
+                and not force
+                and not await asyncio.to_thread(_descends, self._git_dir, new, expected_old)
             ):
                 return PushResult("stale", "the new commit does not descend from the old one")
             code, out, error = await self._git("push", "--porcelain", "--no-verify", lease, self._url, f"{new}:{ref}")

@@ -94,9 +94,7 @@ def _one(
             return _rebase(repo, parent, entry)
         return _change(repo, parent, entry, ready.changes, known)
     except (pygit2.GitError, KeyError, OSError) as problem:
-        return ComposeResult(
-            entry=entry.id, outcome=Outcome.INFRA, evidence=Evidence(reason=f"git failed: {problem}")
-        )
+        return ComposeResult(entry=entry.id, outcome=Outcome.INFRA, evidence=Evidence(reason=f"git failed: {problem}"))
 
 
 def _change(
@@ -144,9 +142,7 @@ def _series(
         done = tuple((change, known[change]) for change in named)
         tree = str(tree_of(repo, commit).id)
         carriage = Carriage(entry=entry.id, commit=commit, tree=tree, commits=done)
-        return ComposeResult(
-            entry=entry.id, outcome=Outcome.ALREADY, commit=commit, tree=tree, carriage=carriage
-        )
+        return ComposeResult(entry=entry.id, outcome=Outcome.ALREADY, commit=commit, tree=tree, carriage=carriage)
     title = f"{entry.ticket}: {len(changes)} changes"
     new = replay(repo, series.fork, series.tip, parent, squash=title if series.method == "squash" else "")
     if isinstance(new, Evidence):

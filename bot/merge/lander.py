@@ -93,9 +93,7 @@ class Lander:
             await self._clock.sleep(BACKOFF_SECONDS)
         return True
 
-    async def _perform(
-        self, step: Step, lease: Lease, lane: Lane, remote: Remote, entries: list[Entry]
-    ) -> LaneEvent:
+    async def _perform(self, step: Step, lease: Lease, lane: Lane, remote: Remote, entries: list[Entry]) -> LaneEvent:
         match step:
             case Step.COMPOSE:
                 return await self._compose(lease, lane, remote, entries)

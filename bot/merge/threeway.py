@@ -133,9 +133,7 @@ def _text(repo: pygit2.Repository, blob: Blob | None) -> str | None:
     return data[:TEXT_LIMIT].decode("utf-8", "replace")
 
 
-def _evidence(
-    repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes, path: str
-) -> Evidence:
+def _evidence(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes, path: str) -> Evidence:
     return Evidence(
         reason=f"conflict in {path}: both sides changed the same lines",
         path=path,

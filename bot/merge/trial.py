@@ -50,9 +50,10 @@ def _rivals(effect: TrialCompose, tickets: Sequence[Ticket]) -> list[Ticket]:
     for ticket in tickets:
         if ticket.id == effect.ticket:
             older = False
-        elif ticket.base_ref == effect.base_ref and ticket.tip is not None:
-            if ticket.state in _ASKED or (older and ticket.state is TicketState.TRIALING):
-                found.append(ticket)
+            continue
+        before_us = ticket.state in _ASKED or (older and ticket.state is TicketState.TRIALING)
+        if before_us and ticket.base_ref == effect.base_ref and ticket.tip is not None:
+            found.append(ticket)
     return found
 
 

@@ -162,9 +162,8 @@ def change_returned(turn: Turn, event: EntryReturned) -> None:
     item = turn.task(event.task)
     if item is None or item.change != event.entry or item.state is not TaskState.SUBMITTED:
         return
-    if event.state is EntryState.REWORK:
-        _failure(turn, item, event.evidence)
-    elif event.state is EntryState.QUARANTINED and event.error_class in (ErrorClass.INVALID, ErrorClass.POLICY):
+    theirs = event.error_class in (ErrorClass.INVALID, ErrorClass.POLICY)
+    if event.state is EntryState.REWORK or (event.state is EntryState.QUARANTINED and theirs):
         _failure(turn, item, event.evidence)
     elif event.state is EntryState.QUARANTINED:
         turn.move_task(item, "quarantine", evidence=event.evidence)

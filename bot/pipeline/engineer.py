@@ -179,9 +179,7 @@ def silence(turn: Turn) -> None:
         turn.stop("nobody answered in time", f"silence:{len(ticket.questions)}", messages.silence(ticket))
         return
     answer = Answer(by="policy", at=turn.now, text=BEST_JUDGEMENT)
-    turn.set(
-        questions=tuple(q if q.answer else q.model_copy(update={"answer": answer}) for q in ticket.questions)
-    )
+    turn.set(questions=tuple(q if q.answer else q.model_copy(update={"answer": answer}) for q in ticket.questions))
     go_on_when_answered(turn)
 
 

@@ -89,9 +89,7 @@ def questions(ticket: Ticket, asked: Sequence[Question]) -> str:
         options = f" ({' / '.join(one_line(o, 60) for o in question.options)})" if question.options else ""
         why = f" _{one_line(question.why)}_" if question.why else ""
         lines.append(f"{question.number}. {one_line(question.text, 500)}{options}{why}")
-    lines.append(
-        "\nAnyone who may write here: answer all in one comment, or one with `/interlock answer N ...`."
-    )
+    lines.append("\nAnyone who may write here: answer all in one comment, or one with `/interlock answer N ...`.")
     return "\n".join(lines)
 
 

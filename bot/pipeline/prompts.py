@@ -21,7 +21,9 @@ def write(effect: RunAgent, context: Context) -> Prompt:
     """The session's first message, and the reminder for an agent that ends without an answer."""
     marker = marker_line(effect)
     body = {"engineer": _engineer, "orchestrator": _orchestrator}.get(effect.role, _developer)(effect, context)
-    nudge = f"{marker}\nYou ended without an answer. {_ANSWERS[effect.role]} A final text alone counts as a failed attempt."
+    nudge = (
+        f"{marker}\nYou ended without an answer. {_ANSWERS[effect.role]} A final text alone counts as a failed attempt."
+    )
     return Prompt(text="\n\n".join([marker, *body]), nudge=nudge)
 
 

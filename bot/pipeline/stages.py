@@ -56,9 +56,7 @@ def _react(turn: Turn, event: e.Event) -> None:
             engineer.declined(turn, event)
         case e.AgentFailed():
             attempts = turn.ticket.policy.attempts
-            engineer.failed(
-                turn, event, attempts.plan if turn.ticket.state is TicketState.PLANNING else attempts.scope
-            )
+            engineer.failed(turn, event, attempts.plan if turn.ticket.state is TicketState.PLANNING else attempts.scope)
         case e.PlanSubmitted():
             orchestrator.plan_submitted(turn, event)
         case e.RunSucceeded():

@@ -161,7 +161,9 @@ def _shared(plan: Plan, before: dict[str, set[str]], rules: PlanRules) -> Iterab
         missing = everybody - before[task.id] - {task.id}
         if pair and missing:
             numbers = ", ".join(sorted(map(_number, missing), key=int))
-            message = f"task {_number(task.id)} owns the shared {pair[0]!r}, so it must come after all others ({numbers})"
+            message = (
+                f"task {_number(task.id)} owns the shared {pair[0]!r}, so it must come after all others ({numbers})"
+            )
             yield Fault(rule="shared", task=task.id, message=message)
 
 
@@ -221,9 +223,15 @@ def _serialised(plan: Plan, fault: Fault, before: dict[str, set[str]]) -> Plan |
         if len(wanted) < len(plan.tasks) - 1:
             return None
     elif fault.rule == "reads-overlap":
-        wanted = {o.id for o in plan.tasks if o.id != late.id and _meeting(late.reads, o.owns) and _concurrent(late, o, before)}
+        wanted = {
+            o.id
+            for o in plan.tasks
+            if o.id != late.id and _meeting(late.reads, o.owns) and _concurrent(late, o, before)
+        }
     else:
-        wanted = {o.id for o in plan.tasks if o.id != late.id and _meeting(late.owns, o.owns) and _concurrent(late, o, before)}
+        wanted = {
+            o.id for o in plan.tasks if o.id != late.id and _meeting(late.owns, o.owns) and _concurrent(late, o, before)
+        }
     after = tuple(task.id for task in plan.tasks if task.id in wanted | set(late.after))
     changed = late.model_copy(update={"after": after})
     return plan.model_copy(update={"tasks": tuple(changed if t.id == late.id else t for t in plan.tasks)})

@@ -18,7 +18,8 @@ _TITLE = re.compile(r"(\]\([^()\s\"']{0,2000})\s+[\"'][^\"'\n]{0,1000}[\"']\s{0,
 _REFERENCE = re.compile(r"^ {0,3}\[[^\[\]\n]{1,200}\]:[^\n]{0,2000}$", re.MULTILINE)
 _HIDDEN_TAGS = {"picture", "source", "img", "svg", "video", "audio", "iframe", "object", "embed", "script", "style"}
 SECRET = re.compile(
-    r"\b(gh[a-z]_[A-Za-z0-9_.\-]{8,}|github_pat_\w{8,}|sk-[A-Za-z0-9_\-]{16,}|(?:basic|bearer|token) [A-Za-z0-9+/=._\-]{12,})", re.IGNORECASE
+    r"\b(gh[a-z]_[A-Za-z0-9_.\-]{8,}|github_pat_\w{8,}|sk-[A-Za-z0-9_\-]{16,}|(?:basic|bearer|token) [A-Za-z0-9+/=._\-]{12,})",
+    re.IGNORECASE,
 )
 _MENTION = re.compile(r"(?<![\w`/])@(?=[A-Za-z0-9])")
 _CLOSING = re.compile(r"\b(close[sd]?|fix(?:e[sd])?|resolve[sd]?)(\s{0,5}:?\s{0,5})#(?=\d)", re.IGNORECASE)
@@ -103,7 +104,11 @@ def _visible(text: str, index: int, char: str) -> bool:
     if char in (_ZWJ, _VARIATION):
         before = text[index - 1] if index else ""
         return bool(before) and (unicodedata.category(before) in ("So", "Sk") or before in (_VARIATION, "#", "*"))
-    return category not in ("Cc", "Cf", "Cs", "Co", "Cn") and not 0xFE00 <= ord(char) <= 0xFE0E and char not in "\u115f\u1160\u3164\uffa0"
+    return (
+        category not in ("Cc", "Cf", "Cs", "Co", "Cn")
+        and not 0xFE00 <= ord(char) <= 0xFE0E
+        and char not in "\u115f\u1160\u3164\uffa0"
+    )
 
 
 def quote_safe(text: str) -> str:

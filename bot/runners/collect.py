@@ -27,7 +27,15 @@ from schemas.plan import Limits
 
 MAX_ENTRIES = 300_000
 MAX_DEPTH = 100
-BY_PRODUCTS = ("__pycache__/", "*.py[co]", ".pytest_cache/", ".mypy_cache/", ".ruff_cache/", "node_modules/", ".DS_Store")
+BY_PRODUCTS = (
+    "__pycache__/",
+    "*.py[co]",
+    ".pytest_cache/",
+    ".mypy_cache/",
+    ".ruff_cache/",
+    "node_modules/",
+    ".DS_Store",
+)
 _ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 
 
@@ -93,7 +101,9 @@ def _scan(workspace: Workspace) -> Iterator[_Found]:
                 names = [os.fsencode(name) for name in os.listdir(directory)]
                 count += len(names)
                 if count > MAX_ENTRIES or prefix.count(b"/") > MAX_DEPTH:
-                    raise TooMuch(f"the workspace holds over {MAX_ENTRIES} entries or is too deep: remove what is generated")
+                    raise TooMuch(
+                        f"the workspace holds over {MAX_ENTRIES} entries or is too deep: remove what is generated"
+                    )
                 for name in names:
                     path = prefix + name
                     if name.lower() == b".git" or path in workspace.odd:

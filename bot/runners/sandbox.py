@@ -27,7 +27,16 @@ Mode = Literal["required", "reduced", "off"]
 
 OUTPUT_LIMIT = 64 * 1024
 FIRST_UID, UIDS = 61_000, 4_000
-_ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ssl", "ca-certificates", "localtime", "mime.types")
+_ETC = (
+    "alternatives",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "ssl",
+    "ca-certificates",
+    "localtime",
+    "mime.types",
+)
 PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -113,7 +122,7 @@ class Sandbox:
         for name, value in inside.items():
             bwrap += ["--setenv", name, value]
         bwrap += ["--chdir", str(workspace), "--", *argv]
-        return Launch(tuple([*self._drop(uid), *bwrap]), {})
+        return Launch((*self._drop(uid), *bwrap), {})
 
     def _drop(self, uid: int | None) -> list[str]:
         limits = ["prlimit", "--nofile=8192", "--fsize=4294967296", "--core=0"]
@@ -204,10 +213,7 @@ def find_bwrap() -> str | None:
 
 def reachable(path: Path) -> bool:
     """Whether another user can get to this path at all."""
-    for place in (path, *path.parents):
-        if place.exists() and not place.stat().st_mode & 0o001:
-            return False
-    return True
+    return all(not place.exists() or place.stat().st_mode & 0o001 for place in (path, *path.parents))
 
 
 def area_for(data_dir: Path) -> Path:

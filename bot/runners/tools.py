@@ -39,9 +39,7 @@ class PlanningAnswers:
         if self._effect.role == "engineer":
             scope = Tool("submit_scope", "Settle what is to be done; ends your run.", a.SubmitScope, self._scope)
             return [ask, scope, decline]
-        plan = Tool(
-            "submit_plan", "Submit the tasks; answers with faults, or ends your run.", a.SubmitPlan, self._plan
-        )
+        plan = Tool("submit_plan", "Submit the tasks; answers with faults, or ends your run.", a.SubmitPlan, self._plan)
         return [plan, ask, decline]
 
     async def _ask(self, said: a.AskQuestions) -> ToolAnswer:
@@ -142,5 +140,3 @@ class WorkAnswers:
     async def _give_up(self, said: a.GiveUp) -> ToolAnswer:
         self.gave_up = said.reason
         return ToolAnswer("Noted.", ends=True)
-
-

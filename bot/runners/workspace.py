@@ -92,9 +92,7 @@ def _write(repo: pygit2.Repository, file: File, path: bytes, folder: Path, made:
         out.write(memoryview(blob) if isinstance(blob, pygit2.Blob) else b"")
 
 
-def _materialise(
-    repo: pygit2.Repository, link: File, files: dict[bytes, File], folder: Path, made: set[bytes]
-) -> None:
+def _materialise(repo: pygit2.Repository, link: File, files: dict[bytes, File], folder: Path, made: set[bytes]) -> None:
     target = repo[link.oid].peel(pygit2.Blob).data
     if target.startswith(b"/"):
         return

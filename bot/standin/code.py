@@ -317,5 +317,3 @@ async def list_checks(call: Call) -> web.Response:
     size = min(int(query.get("per_page", "30")), 100)
     start = (int(query.get("page", "1")) - 1) * size
     return web.json_response({"total_count": len(runs), "check_runs": runs[start : start + size]})
-
-

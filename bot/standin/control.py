@@ -37,7 +37,9 @@ def routes(state: State) -> list[web.RouteDef]:
         state.app.webhook_url = body.get("webhook_url", state.app.webhook_url)
         state.app.secret = body.get("secret", state.app.secret)
         state.app.public_key = body.get("public_key", state.app.public_key)
-        return web.json_response({"app_id": state.app.id, "installation": state.app.installation, "slug": state.app.slug})
+        return web.json_response(
+            {"app_id": state.app.id, "installation": state.app.installation, "slug": state.app.slug}
+        )
 
     async def repositories(request: web.Request) -> web.Response:
         body = await request.json()

@@ -71,9 +71,7 @@ def choose(playbook: Json, request: Request) -> Json:
 
 def _calls(request: Request, step: Json) -> list[Json]:
     found = []
-    offered = {
-        tool["function"]["name"] for tool in request.body.get("tools") or [] if tool.get("type") == "function"
-    }
+    offered = {tool["function"]["name"] for tool in request.body.get("tools") or [] if tool.get("type") == "function"}
     for index, call in enumerate(step.get("calls", [])):
         name = call["tool"]
         if name not in offered:

@@ -116,7 +116,9 @@ def routes(state: State) -> list[web.RouteDef]:
         body += _box(item.user.login, stamp(item.created), item.body)
         for review in item.reviews:
             body += _box(f"{review['user'].login}: {review['state'].lower()}", stamp(review["at"]), review["body"])
-        body += _checks(repo, item.head_sha) + _diff(repo, item.base_sha if not item.merged else _before(item), item.head_sha)
+        body += _checks(repo, item.head_sha) + _diff(
+            repo, item.base_sha if not item.merged else _before(item), item.head_sha
+        )
         return _page(item.title, body)
 
     def _before(item: Item) -> str:
@@ -130,7 +132,9 @@ def routes(state: State) -> list[web.RouteDef]:
             raise web.HTTPNotFound(text="no such commit") from None
         parent = str(found.parent_ids[0]) if found.parent_ids else str(found.id)
         body = f"<h1>{escape(str(found.id)[:12])}</h1>{_box(found.author.name, None, found.message)}"
-        return _page(found.message.split("\n")[0], body + _checks(repo, str(found.id)) + _diff(repo, parent, str(found.id)))
+        return _page(
+            found.message.split("\n")[0], body + _checks(repo, str(found.id)) + _diff(repo, parent, str(found.id))
+        )
 
     async def run(request: web.Request) -> web.Response:
         repo = find(request)

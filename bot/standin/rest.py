@@ -252,7 +252,13 @@ async def create_comment(call: Call) -> web.Response:
     if item.locked and (call.caller.token is not None or call.state.role(repo, call.caller.who) == "read"):
         raise ApiError(403, "Unable to create comment because issue is locked.")
     now = call.state.now()
-    found = {"id": call.state.next_id(), "body": call.text("body"), "user": call.caller.who, "created": now, "updated": now}
+    found = {
+        "id": call.state.next_id(),
+        "body": call.text("body"),
+        "user": call.caller.who,
+        "created": now,
+        "updated": now,
+    }
     item.comments.append(found)
     hooks.comment(call.state, "created", repo, item, found, call.caller.who)
     return web.json_response(shapes.comment(call.state, repo, item, found), status=201)

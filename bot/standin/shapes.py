@@ -111,7 +111,10 @@ def _end(state: State, repo: Repository, ref: str, sha: str) -> Json:
 
 def pull(state: State, repo: Repository, item: Item, *, mergeable: bool | None = None) -> Json:
     """pull-request."""
-    api, html = f"{state.url}/repos/{repo.full_name}/pulls/{item.number}", f"{state.url}/{repo.full_name}/pull/{item.number}"
+    api, html = (
+        f"{state.url}/repos/{repo.full_name}/pulls/{item.number}",
+        f"{state.url}/{repo.full_name}/pull/{item.number}",
+    )
     issues = f"{state.url}/repos/{repo.full_name}/issues/{item.number}"
     urls = {
         "self": {"href": api}, "html": {"href": html}, "issue": {"href": issues},
@@ -177,6 +180,7 @@ def check_run(state: State, repo: Repository, found: Json) -> Json:
 
 def git_commit(state: State, repo: Repository, commit: pygit2.Commit) -> Json:
     """commit, as of GET /repos/o/r/commits/SHA."""
+
     def who(signature: Any) -> Json:
         when = stamp(state.now().fromtimestamp(signature.time, state.now().tzinfo))
         return {"name": signature.name, "email": signature.email, "date": when}

@@ -48,9 +48,7 @@ def connect_reader(path: Path) -> Connection:
 
 
 def _connect(path: Path) -> Connection:
-    connection = sqlite.connect(
-        str(path), isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000
-    )
+    connection = sqlite.connect(str(path), isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000)
     connection.row_factory = Row
     return connection
 
@@ -63,6 +61,4 @@ def is_storage(error: BaseException) -> bool:
 
 def as_transient(error: BaseException, doing: str) -> InterlockError:
     """What a caller is told when the file failed."""
-    return Transient(
-        f"the database could not be {doing} ({error}): check the disk's free space and its health"
-    )
+    return Transient(f"the database could not be {doing} ({error}): check the disk's free space and its health")

@@ -49,13 +49,9 @@ class Database:
         Raises Misconfigured when another process holds it, it is of another release, or no database of ours.
         """
         try:
-            database = await asyncio.to_thread(
-                cls._open_exclusive if exclusive else cls._open_shared, path, faults
-            )
+            database = await asyncio.to_thread(cls._open_exclusive if exclusive else cls._open_shared, path, faults)
         except Error as error:
-            raise Misconfigured(
-                f"{path} cannot be opened as a database ({error}): restore a backup of it"
-            ) from error
+            raise Misconfigured(f"{path} cannot be opened as a database ({error}): restore a backup of it") from error
         for _ in range(READERS):
             # aiosqlite.connect() would take the interpreter's own SQLite; its Connection takes any connector.
             reader = aiosqlite.Connection(partial(connect_reader, path), iter_chunk_size=64)
@@ -81,19 +77,13 @@ class Database:
     @classmethod
     def _open_shared(cls, path: Path, faults: Faults) -> Database:
         if not path.exists():
-            raise Misconfigured(
-                f"there is no database at {path}: start the server once, or name another directory"
-            )
+            raise Misconfigured(f"there is no database at {path}: start the server once, or name another directory")
         with contextlib.closing(connect_reader(path)) as connection:
             found = connection.execute("PRAGMA user_version").fetchone()[0]
         if found != VERSION:
             raise Misconfigured(
                 f"{path} has schema {found}, this release reads {VERSION}: "
-                + (
-                    "start the server once, which upgrades it"
-                    if found < VERSION
-                    else "use the release that wrote it"
-                )
+                + ("start the server once, which upgrades it" if found < VERSION else "use the release that wrote it")
             )
         return cls(path, None, None)
 
@@ -109,9 +99,7 @@ class Database:
     async def write(self, name: Name, work: Callable[[Connection], T]) -> T:
         """See bot.store.writer. Raises Misconfigured on a database that was opened for reading."""
         if self._writer is None:
-            raise Misconfigured(
-                f"{self.path} was opened for reading only: send the command to the running server"
-            )
+            raise Misconfigured(f"{self.path} was opened for reading only: send the command to the running server")
         return await self._writer.write(name, work)
 
     @contextlib.asynccontextmanager

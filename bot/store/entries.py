@@ -69,9 +69,7 @@ def enqueue(conn: Connection, entries: Sequence[NewEntry], now: datetime) -> lis
 def _enqueue_one(conn: Connection, entry: NewEntry, now: datetime) -> bool:
     payload = entry.model_dump(mode="json", include={"change", "series", "rebase"}, by_alias=True)
     digest = digest_of(json.dumps(payload, sort_keys=True))
-    known = conn.execute(
-        "SELECT digest FROM entries WHERE lane = ? AND id = ?", (entry.lane, entry.id)
-    ).fetchone()
+    known = conn.execute("SELECT digest FROM entries WHERE lane = ? AND id = ?", (entry.lane, entry.id)).fetchone()
     if known is not None:
         return bool(known["digest"] == digest)
     if conn.execute("SELECT 1 FROM lanes WHERE key = ?", (entry.lane,)).fetchone() is None:

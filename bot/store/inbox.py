@@ -166,8 +166,7 @@ class Inbox:
     async def due_tickets(self) -> Sequence[str]:
         """See bot.ports.Store; the one that has waited longest comes first."""
         rows = await self.database.rows(
-            "SELECT ticket, MIN(seq) AS first FROM events WHERE state = 'pending' "
-            "GROUP BY ticket ORDER BY first"
+            "SELECT ticket, MIN(seq) AS first FROM events WHERE state = 'pending' GROUP BY ticket ORDER BY first"
         )
         return [row["ticket"] for row in rows]
 

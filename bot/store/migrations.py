@@ -18,9 +18,7 @@ STEPS: Final[Mapping[int, Step]] = {}
 """From version N to N + 1, filled as releases change the schema; schema.sql is always the newest one."""
 
 
-def migrate(
-    connection: Connection, path: Path, *, version: int = VERSION, steps: Mapping[int, Step] = STEPS
-) -> None:
+def migrate(connection: Connection, path: Path, *, version: int = VERSION, steps: Mapping[int, Step] = STEPS) -> None:
     """Bring the schema up to `version` in one transaction; the copy made first is `<file>.schema-<old>`.
 
     Raises Misconfigured for a database of a newer release, or a file that is not ours.

@@ -90,9 +90,7 @@ def _held(conn: Connection, lease: Lease) -> Row:
 
 
 def _end(conn: Connection, row: Row, state: str, error: str = "") -> None:
-    conn.execute(
-        "UPDATE outbox SET state = ?, owner = '', error = ? WHERE seq = ?", (state, error, row["seq"])
-    )
+    conn.execute("UPDATE outbox SET state = ?, owner = '', error = ? WHERE seq = ?", (state, error, row["seq"]))
 
 
 def _give_up(conn: Connection, row: Row, reason: str, now: datetime) -> None:
@@ -137,9 +135,7 @@ class Outbox:
             "attempts = ? WHERE seq = ?",
             (owner, boot_id, expires, fence, attempts, row["seq"]),
         )
-        lease = Lease(
-            key=row["key"], owner=owner, fence=fence, attempts=attempts, interrupted=row["interrupted"]
-        )
+        lease = Lease(key=row["key"], owner=owner, fence=fence, attempts=attempts, interrupted=row["interrupted"])
         return lease, EFFECT.validate_json(row["body"])
 
     async def extend(self, lease: Lease, seconds: float) -> None:
@@ -165,9 +161,7 @@ class Outbox:
 
         await self.database.write(_named("settle", lease), work)
 
-    async def nack(
-        self, lease: Lease, error: str, retry_in: float, now: datetime, *, counts: bool = True
-    ) -> None:
+    async def nack(self, lease: Lease, error: str, retry_in: float, now: datetime, *, counts: bool = True) -> None:
         """See bot.ports.Store."""
         due = now + timedelta(seconds=retry_in)
 
@@ -186,9 +180,7 @@ class Outbox:
 
     async def refuse(self, lease: Lease, error: str, now: datetime) -> None:
         """See bot.ports.Store. Raises Stale."""
-        await self.database.write(
-            _named("refuse", lease), lambda conn: _give_up(conn, _held(conn, lease), error, now)
-        )
+        await self.database.write(_named("refuse", lease), lambda conn: _give_up(conn, _held(conn, lease), error, now))
 
 
 def _named(verb: str, lease: Lease) -> Name:

@@ -63,10 +63,7 @@ class QueueTables:
     async def entries(self, lane: str, ids: Sequence[str]) -> Sequence[Entry]:
         """See bot.ports.Queue. Ids that the lane does not have are left out."""
         marks = ", ".join("?" * len(ids))
-        found = {
-            entry.id: entry
-            for entry in await self._entries(f"WHERE lane = ? AND id IN ({marks})", lane, *ids)
-        }
+        found = {entry.id: entry for entry in await self._entries(f"WHERE lane = ? AND id IN ({marks})", lane, *ids)}
         return [found[name] for name in ids if name in found]
 
     async def report(self, lane: str) -> Sequence[Entry]:
@@ -122,9 +119,7 @@ class QueueTables:
         boot, boot_id = self._clock.boot(), self._clock.boot_id()
 
         def work(conn: Connection) -> Lease | None:
-            row = conn.execute(
-                "SELECT owner, boot_id, expires, fence FROM lanes WHERE key = ?", (lane,)
-            ).fetchone()
+            row = conn.execute("SELECT owner, boot_id, expires, fence FROM lanes WHERE key = ?", (lane,)).fetchone()
             if row is not None and row["owner"] and row["boot_id"] == boot_id and row["expires"] > boot:
                 return None
             if row is None:

@@ -102,12 +102,8 @@ class Tickets:
             ).fetchone()
             if row is None:
                 raise Stale(f"event {seq} was decided on meanwhile")
-            conn.execute(
-                "UPDATE events SET state = 'discarded', body = '', why = ? WHERE seq = ?", (why, seq)
-            )
-            audit.append(
-                conn, now, row["ticket"], row["kind"], event=row["body"], why=why, actor=row["actor"] or ""
-            )
+            conn.execute("UPDATE events SET state = 'discarded', body = '', why = ? WHERE seq = ?", (why, seq))
+            audit.append(conn, now, row["ticket"], row["kind"], event=row["body"], why=why, actor=row["actor"] or "")
 
         await self.database.write("discard", work)
 

@@ -148,9 +148,7 @@ class StoreMachine(RuleBasedStateMachine):
         """The numbers of a ticket's comments that were neither posted nor given up, as the store has it."""
         rows = self.run(self.store.outbox_rows(ticket))
         return [
-            self.order(row.key)
-            for row in rows
-            if row.kind == "post_comment" and row.state in ("pending", "leased")
+            self.order(row.key) for row in rows if row.kind == "post_comment" and row.state in ("pending", "leased")
         ]
 
     @precondition(lambda self: self.held)

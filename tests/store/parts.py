@@ -81,9 +81,7 @@ def ticket(id_: str = TICKET, **changes: Any) -> Ticket:
 
 
 def post(name: str, ticket_id: str = TICKET) -> Effect:
-    return PostComment(
-        key=f"{ticket_id}:{name}", ticket=ticket_id, repo=REPO, installation=1, issue=12, body=name
-    )
+    return PostComment(key=f"{ticket_id}:{name}", ticket=ticket_id, repo=REPO, installation=1, issue=12, body=name)
 
 
 def status(name: str, ticket_id: str = TICKET) -> Effect:

@@ -24,8 +24,7 @@ async def test_the_writer_is_durable_and_its_sqlite_is_free_of_the_wal_reset_bug
         pragmas = await store.database.write(
             "look",
             lambda conn: [
-                conn.execute(f"PRAGMA {p}").fetchone()[0]
-                for p in ("journal_mode", "synchronous", "foreign_keys")
+                conn.execute(f"PRAGMA {p}").fetchone()[0] for p in ("journal_mode", "synchronous", "foreign_keys")
             ],
         )
         version = await value(store.database, "SELECT sqlite_version()")
@@ -228,9 +227,7 @@ async def test_nobody_reads_what_is_not_committed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_fault_at_the_commit_reaches_the_caller_and_the_writer_lives_on(
-    tmp_path: Path, when: str
-) -> None:
+async def test_a_fault_at_the_commit_reaches_the_caller_and_the_writer_lives_on(tmp_path: Path, when: str) -> None:
     journal = Journal()
     async with opened(tmp_path, faults=journal) as store:
         journal.failing = f"commit:meta:{when}"
@@ -255,9 +252,7 @@ async def test_a_full_disk_fails_the_whole_group_as_transient_and_loses_nothing_
         for result in await asyncio.gather(small, large, return_exceptions=True):
             assert isinstance(result, Transient) and "disk is full" in str(result)
         assert await store.meta("small") is None and await store.meta("kept") == "x"
-        await store.database.write(
-            "limit", lambda conn: conn.execute("PRAGMA max_page_count = 100000").fetchone()
-        )
+        await store.database.write("limit", lambda conn: conn.execute("PRAGMA max_page_count = 100000").fetchone())
         assert await store.keep_delivery("g", "issues", b"x" * 1_000_000, T0)
 
 

@@ -109,9 +109,7 @@ async def test_an_opener_that_was_discarded_leaves_its_id_to_the_next_label(tmp_
         assert (await store.ticket(TICKET)).generation == 1
 
 
-@pytest.mark.parametrize(
-    ("generation", "found"), [(None, [f"{TICKET}~2"]), (2, [f"{TICKET}~2"]), (1, []), (3, [])]
-)
+@pytest.mark.parametrize(("generation", "found"), [(None, [f"{TICKET}~2"]), (2, [f"{TICKET}~2"]), (1, []), (3, [])])
 async def test_an_event_finds_the_open_generation_that_it_names(
     tmp_path: Path, generation: int | None, found: list[str]
 ) -> None:
@@ -139,9 +137,7 @@ async def test_a_moved_base_reaches_every_open_ticket_on_it(tmp_path: Path) -> N
         for issue, base in ((12, "main"), (13, "main"), (14, "release"), (15, "main")):
             await open_ticket(store, issue, change={"base_ref": base})
         await close_ticket(store, "octo/app#15", 15)
-        moved = Addressed(
-            key="push:1", to=Address(repo_id=7, base_ref="main"), event=BaseMoved(ref="main", head=SHA)
-        )
+        moved = Addressed(key="push:1", to=Address(repo_id=7, base_ref="main"), event=BaseMoved(ref="main", head=SHA))
         assert await store.put([moved], T0) == 2
         assert await store.put([moved], T0) == 0
         assert await store.due_tickets() == [TICKET, "octo/app#13"]
@@ -170,9 +166,7 @@ async def test_an_event_is_discarded_once(tmp_path: Path) -> None:
             await store.discard(due.seq, "says nothing", T0)
         assert await store.next_event(TICKET) is None
         rows = [row async for row, _, _ in store.history(TICKET)]
-        assert [(row.kind, row.why, row.actor) for row in rows][1:] == [
-            ("comment_added", "says nothing", "alice")
-        ]
+        assert [(row.kind, row.why, row.actor) for row in rows][1:] == [("comment_added", "says nothing", "alice")]
 
 
 # --- time ---------------------------------------------------------------------------------------------------

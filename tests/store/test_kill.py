@@ -18,16 +18,15 @@ ROUNDS = 20
 
 def run_and_kill(path: Path, number: int, lines: int, point: str = "") -> list[list[str]]:
     """Let a process write until it has acknowledged so many things or killed itself; what it acknowledged."""
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "tests.store.kill_writer", str(path), str(number), point],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
-    )  # fmt: skip
-    assert child.stdout is not None and child.stderr is not None
-    seen = [child.stdout.readline() for _ in range(lines)]
-    child.kill()
-    seen += child.stdout.readlines()  # what was acknowledged while the signal was on its way
-    errors = child.stderr.read().decode()
-    child.wait()
+    ) as child:  # fmt: skip
+        assert child.stdout is not None and child.stderr is not None
+        seen = [child.stdout.readline() for _ in range(lines)]
+        child.kill()
+        seen += child.stdout.readlines()  # what was acknowledged while the signal was on its way
+        errors = child.stderr.read().decode()
     assert not errors, errors
     return [line.decode().split() for line in seen if line.endswith(b"\n")]
 
@@ -71,9 +70,7 @@ async def test_everything_acknowledged_survives_any_number_of_kills(tmp_path: Pa
 
 @pytest.mark.parametrize("point", ["decide:issue_labelled", "settle:post_comment", "lease", "delivery"])
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_kill_at_the_commit_leaves_all_of_it_or_nothing(
-    tmp_path: Path, point: str, when: str
-) -> None:
+async def test_a_kill_at_the_commit_leaves_all_of_it_or_nothing(tmp_path: Path, point: str, when: str) -> None:
     acknowledged = run_and_kill(tmp_path, 1, 10_000, f"commit:{point}:{when}")
     counted = {
         "decide:issue_labelled": "SELECT COUNT(*) FROM tickets WHERE body <> ''",

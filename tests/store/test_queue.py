@@ -112,9 +112,7 @@ async def test_the_same_id_is_known_with_the_same_body_and_refused_with_another(
     async with opened(tmp_path) as store:
         await store.enqueue([entry("a")], T0)
         later = T0 + timedelta(days=1)
-        answers = await store.enqueue(
-            [entry("a"), entry("a", content="x"), entry("a", BASE, content="x")], later
-        )
+        answers = await store.enqueue([entry("a"), entry("a", content="x"), entry("a", BASE, content="x")], later)
         assert answers == [("a", True), ("a", False), ("a", True)]
         found = await store.report(BRANCH)
         assert len(found) == 1 and found[0].accepted < later
@@ -178,8 +176,7 @@ async def test_a_quarantined_entry_is_released_with_its_counters_anew_unless_its
         for _ in range(3):
             await store.begin(lease, ["t1.1", "t2.1"], T0)
         aside = [
-            EntryMove(entry=n, to=E.QUARANTINED, error_class=ErrorClass.INFRA, counts=True)
-            for n in ("t1.1", "t2.1")
+            EntryMove(entry=n, to=E.QUARANTINED, error_class=ErrorClass.INFRA, counts=True) for n in ("t1.1", "t2.1")
         ]
         await move(store, lease, *aside)
         await store.enqueue([entry("t2.2", ticket=TICKET, task="t2")], T0)
@@ -204,9 +201,7 @@ async def test_a_withdrawn_entry_stays_withdrawn_unless_it_has_landed(tmp_path: 
         with pytest.raises(Stale, match="withdrawn meanwhile"):
             await move(store, lease, EntryMove(entry="d", to=E.LANDED), EntryMove(entry="a", to=E.LANDING))
         assert (await state(store, "d")).state is E.LANDING  # nothing of a stale decision is stored
-        await move(
-            store, lease, EntryMove(entry="a", to=E.QUEUED), EntryMove(entry="b", to=E.LANDED, commit=SHA)
-        )
+        await move(store, lease, EntryMove(entry="a", to=E.QUEUED), EntryMove(entry="b", to=E.LANDED, commit=SHA))
         assert (await state(store, "a")).state is E.CANCELLED
         assert (await state(store, "b")).commit == SHA
 
@@ -275,9 +270,7 @@ async def test_a_lane_s_decision_is_one_transaction(tmp_path: Path) -> None:
             emits=(landed,),
             why="settled",
         )  # fmt: skip
-        broken = decision.model_copy(
-            update={"moves": (*decision.moves, EntryMove(entry="none", to=E.LANDED))}
-        )
+        broken = decision.model_copy(update={"moves": (*decision.moves, EntryMove(entry="none", to=E.LANDED))})
         with pytest.raises(Rejected, match="no entry none"):
             await store.decide(lease, EVENT, broken, T0)
         assert await store.lane(BRANCH) == lane and await store.next_event(TICKET) is None

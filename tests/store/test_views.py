@@ -21,9 +21,7 @@ async def test_an_empty_store_has_nothing_to_show(tmp_path: Path) -> None:
 async def test_a_snapshot_counts_what_waits_and_for_how_long(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.keep_delivery("g1", "issues", b"{}", T0)
-        await open_ticket(
-            store, effects=(post("1"), post("2"), agent("a")), enqueue=(entry("a"), entry("b", BASE))
-        )
+        await open_ticket(store, effects=(post("1"), post("2"), agent("a")), enqueue=(entry("a"), entry("b", BASE)))
         lease, _ = await store.lease(("post_comment",), "me", 60, T0)
         await store.settle(lease, None, T0)
         await store.put([comment("c1")], T0 + timedelta(seconds=10))

@@ -60,9 +60,7 @@ class CopilotHarness:
         self._starting = asyncio.Semaphore(starting)
         self._warming = asyncio.Lock()
 
-    async def run(
-        self, job: AgentJob, workspace: Path, tools: Sequence[Tool], on_activity: OnActivity
-    ) -> AgentOutcome:
+    async def run(self, job: AgentJob, workspace: Path, tools: Sequence[Tool], on_activity: OnActivity) -> AgentOutcome:
         """See bot.ports.Harness."""
         await self.warm()
         home = Path(tempfile.mkdtemp(prefix="home-", dir=self._sandbox.area))

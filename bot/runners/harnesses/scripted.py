@@ -91,7 +91,9 @@ class _Session:
                 self._text = step["say"]
                 self._on_activity(Activity(kind="text", text=self._text))
             for call in step.get("calls", ()):
-                arguments = json.loads(json.dumps(call["args"]).replace("{cwd}", json.dumps(str(self._workspace))[1:-1]))
+                arguments = json.loads(
+                    json.dumps(call["args"]).replace("{cwd}", json.dumps(str(self._workspace))[1:-1])
+                )
                 self._on_activity(Activity(kind="tool_start", text=f"{call['tool']} {arguments}"[:2000]))
                 answer = await self._call(call["tool"], arguments)
                 self._on_activity(Activity(kind="tool_end", text="ok" if answer.ok else answer.text))
