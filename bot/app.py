@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -78,7 +78,7 @@ class Identity:
         self._app = app
         self.known = False
 
-    async def learn(self, then: Callable[[], None]) -> None:
+    async def learn(self) -> None:
         """Ask for our own name. Returns once it is known."""
         while not self.known:
             try:
@@ -88,12 +88,9 @@ class Identity:
             except (Transient, Rejected) as error:
                 log.warning("app.unknown", extra={"error": str(error)})
                 await asyncio.sleep(IDENTITY_RETRY_SECONDS)
-        then()
 
     def translate(self, event: str, payload: dict[str, Any]) -> Sequence[Addressed]:
-        """See handlers.translate. Raises Transient as long as our name is not known."""
-        if not self.known:
-            raise Transient("GitHub has not told yet which App this is", IDENTITY_RETRY_SECONDS)
+        """See handlers.translate."""
         return handlers.translate(event, payload, slug=self._app.slug, app_id=self._app.app_id)
 
 
@@ -225,8 +222,7 @@ async def running(
             await _listen(stack, admin, settings.admin_host, settings.admin_port),
         )
         background = [
-            asyncio.create_task(loop.run()),
-            asyncio.create_task(identity.learn(loop.ring)),
+            asyncio.create_task(_work(identity, loop)),
             asyncio.create_task(_keep_up(app, store, clock)),
         ]
         for task in background:
@@ -237,6 +233,12 @@ async def running(
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+
+
+async def _work(identity: Identity, loop: Loop) -> None:
+    """Nothing can be told apart, or done, before GitHub has said who we are; what arrives meanwhile is stored."""
+    await identity.learn()
+    await loop.run()
 
 
 async def repository_of(store: SqliteStore, lane: str) -> tuple[RepoRef, int]:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 LEASE_SECONDS = 60.0
 IDLE_SECONDS = 30.0
+POSTPONED_SECONDS = 5.0
 FIRST_RETRY = 1.0
 LAST_RETRY = 300.0
 
@@ -107,16 +108,15 @@ class Loop:
         while True:
             delivery = await self._store.next_delivery(self._clock.wall())
             if delivery is None:
-                await self.deliveries.wait(IDLE_SECONDS)
+                await self.deliveries.wait(POSTPONED_SECONDS)
                 continue
             try:
                 payload = json.loads(delivery.body)
                 events = [await self._stamp(item) for item in self._translate(delivery.event, payload)]
             except Transient as error:
-                until = self._clock.wall() + timedelta(seconds=error.retry_after or 5.0)
+                until = self._clock.wall() + timedelta(seconds=error.retry_after or POSTPONED_SECONDS)
                 await self._store.postpone_delivery(delivery.seq, str(error), until)
                 log.warning("delivery.postponed", extra={"delivery": delivery.guid, "error": str(error)})
-                await self.deliveries.wait(error.retry_after or 5.0)
                 continue
             except (ValueError, KeyError, TypeError, Rejected) as error:
                 log.warning("delivery.unreadable", extra={"delivery": delivery.guid, "error": str(error)})

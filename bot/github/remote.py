@@ -10,6 +10,7 @@ import asyncio
 import base64
 import os
 import re
+import shutil
 import signal
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -41,13 +42,15 @@ class Mirrors:
     def __init__(self, app: GitHubApp, git_url: str, folder: Path) -> None:
         self._app, self._git_url, self._folder = app, git_url, folder
         self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._opened: set[int] = set()
 
     async def remote(self, repo: RepoRef, installation: int) -> GitHubRemote:
         """The remote of a repository, its mirror made if it is not there yet."""
         git_dir = self._folder / f"{repo.id}.git"
         async with self._locks[repo.id]:
-            if not (git_dir / "HEAD").exists():
-                await asyncio.to_thread(_make_mirror, git_dir)
+            if repo.id not in self._opened:
+                await asyncio.to_thread(_open_mirror, git_dir)
+                self._opened.add(repo.id)
         url = self._git_url.format(owner=repo.owner, repo=repo.name)
 
         async def token() -> str:
@@ -56,12 +59,20 @@ class Mirrors:
         return GitHubRemote(git_dir, url, token, self._locks[repo.id])
 
 
-def _make_mirror(git_dir: Path) -> None:
+def _open_mirror(git_dir: Path) -> None:
+    """Make the mirror whole or not at all, and clear what a killed process of ours left locked in it."""
+    if git_dir.exists():
+        for lock in git_dir.rglob("*.lock"):
+            lock.unlink(missing_ok=True)
+        return
     pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, True)
-    git_dir.parent.mkdir(parents=True, exist_ok=True)
-    repo = pygit2.init_repository(str(git_dir), bare=True)
+    new = git_dir.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.parent.mkdir(parents=True, exist_ok=True)
+    repo = pygit2.init_repository(str(new), bare=True)
     for name, value in _CONFIG.items():
         repo.config[name] = value
+    new.rename(git_dir)
 
 
 class GitHubRemote:
