@@ -54,8 +54,10 @@ class Bell:
 
     async def wait(self, seconds: float) -> None:
         """Until rung, or for some seconds at most."""
+        # Not asyncio.wait_for, which in Python 3.11 may swallow a cancellation that comes together with the ring.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), max(seconds, 0.0))
+            async with asyncio.timeout(max(seconds, 0.0)):
+                await self._event.wait()
         self._event.clear()
 
 

@@ -37,6 +37,10 @@ class Person:
     reviewed: set[str] = field(default_factory=set)
     _seen: set[int] = field(default_factory=set)
 
+    def read_already(self, comments: set[int]) -> None:
+        """Leave these comments to somebody else."""
+        self._seen |= comments
+
     async def act(self) -> bool:
         """Do what is mine to do now. True once the issue is closed. Raises Rejected if the work has stopped."""
         path = f"/repos/{self.repo.full_name}"
@@ -47,7 +51,8 @@ class Person:
         if issue["state"] == "closed":
             return True
         for pull in await self._get(f"{path}/pulls?state=open"):
-            await self._look_at(path, pull)
+            if pull["head"]["ref"].split("-")[0] == f"interlock/{self.issue}":
+                await self._look_at(path, pull)
         return False
 
     async def _get(self, path: str) -> Any:

@@ -139,7 +139,8 @@ class GitHubRemote:
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=env, start_new_session=True,
         )  # fmt: skip
         try:
-            out, error = await asyncio.wait_for(process.communicate(), GIT_SECONDS)
+            async with asyncio.timeout(GIT_SECONDS):
+                out, error = await process.communicate()
         except (TimeoutError, asyncio.CancelledError):
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()

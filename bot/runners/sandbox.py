@@ -147,7 +147,8 @@ class Sandbox:
         tail = bytearray()
         timed_out = False
         try:
-            await asyncio.wait_for(_read_tail(process, tail), timeout)
+            async with asyncio.timeout(timeout):
+                await _read_tail(process, tail)
         except TimeoutError:
             timed_out = True
         finally:

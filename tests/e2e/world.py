@@ -104,8 +104,9 @@ class World:
         """SIGTERM, and wait."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
-        while alive(self.pid):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while alive(self.pid):
+                await asyncio.sleep(0.01)
 
     async def label(self, title: str, body: str, say: Callable[[str], None] = lambda _: None) -> Person:
         """Open an issue and label it."""

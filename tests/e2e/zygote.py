@@ -8,6 +8,7 @@ pid. A child writes where it listens, or why it does not, to `ready`.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import os
 import signal
@@ -78,6 +79,7 @@ def child(order: dict[str, Any]) -> None:
     os.environ.update(order["env"])
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 2)
+    faulthandler.enable()
     logs.start(redacted)
     _break(order.get("broken", []))
     died_at = Path(order["walk"]) if order.get("walk") else None

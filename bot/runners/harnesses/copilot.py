@@ -12,7 +12,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,8 @@ class CopilotHarness:
                 *launch.argv, env=dict(launch.env), cwd="/",
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             )  # fmt: skip
-            out, _ = await asyncio.wait_for(process.communicate(), 120)
+            async with asyncio.timeout(120):
+                out, _ = await process.communicate()
             log.info("copilot.warmed", extra={"code": process.returncode, "out": out.decode("utf-8", "replace")[-300:]})
             await asyncio.to_thread(_publish_cache, made, self._cache)
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -237,7 +238,8 @@ class _Session:
                 idle.cancel()
                 if ended in done:
                     with contextlib.suppress(Exception):
-                        await asyncio.wait_for(session.abort(), 5)
+                        async with asyncio.timeout(5):
+                            await session.abort()
                     return self.outcome(AgentEnd.TOOL)
                 if self._over_budget or self._gateway.refused:
                     return self.outcome(AgentEnd.BUDGET, self._over_budget or self._gateway.refused)
@@ -265,7 +267,8 @@ class _Session:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
-                await asyncio.wait_for(self._client.ping(), PING_SECONDS)
+                async with asyncio.timeout(PING_SECONDS):
+                    await self._client.ping()
             except Exception as error:
                 return type(error).__name__
 
@@ -327,9 +330,9 @@ class _Session:
         """Nothing of the run's processes is left."""
         if self._client is None:
             return
-        stop: Awaitable[None] = self._client.force_stop()
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(stop, 5)
+            async with asyncio.timeout(5):
+                await self._client.force_stop()
 
 
 def tool_errors(error: ValidationError) -> str:
