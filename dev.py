@@ -42,7 +42,9 @@ def unfit(system: str, machine: str, libc: str, python: tuple[int, int], *, venv
     if system != "Linux" or machine not in ("x86_64", "aarch64") or libc != "glibc":
         return f"needs Linux with glibc on x86_64 or aarch64; this is {system} ({libc or 'other libc'}) on {machine}"
     if python < (3, 11):
-        return f"needs Python 3.11 or newer; this is {python[0]}.{python[1]}: run it with a newer one (python3.11 dev.py)"
+        return (
+            f"needs Python 3.11 or newer; this is {python[0]}.{python[1]}: run it with a newer one (python3.11 dev.py)"
+        )
     if not venv:
         return "needs Python's venv and ensurepip: apt install python3-venv"
     if not git:

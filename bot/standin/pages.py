@@ -12,12 +12,17 @@ from bot.standin.state import Item, Json, Repository, State, stamp
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1f2328}
 a{color:#0969da;text-decoration:none}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:1.8rem}
-.box{border:1px solid #d1d9e0;border-radius:6px;margin:1rem 0}.box header{background:#f6f8fa;padding:.4rem .8rem;
-border-bottom:1px solid #d1d9e0}.box pre{padding:.6rem .8rem;margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:inherit}
+.box{border:1px solid #d1d9e0;border-radius:6px;margin:1rem 0}
+.box header{background:#f6f8fa;padding:.4rem .8rem;
+border-bottom:1px solid #d1d9e0}
+.box pre{padding:.6rem .8rem;margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:inherit}
 .pill{border-radius:1rem;padding:.1rem .6rem;color:#fff;background:#59636e;font-size:.85rem}
-.open,.success{background:#1a7f37}.closed,.failure{background:#cf222e}.merged{background:#8250df}.action_required{background:#9a6700}
-pre.diff{font:13px/1.4 ui-monospace,monospace;overflow-x:auto;white-space:pre}.diff .a{background:#dafbe1}.diff .d{background:#ffebe9}
-.diff .h{color:#59636e}table{border-collapse:collapse;width:100%}td,th{padding:.3rem .6rem;border-bottom:1px solid #d1d9e0;text-align:left}
+.open,.success{background:#1a7f37}.closed,.failure{background:#cf222e}.merged{background:#8250df}
+.action_required{background:#9a6700}
+pre.diff{font:13px/1.4 ui-monospace,monospace;overflow-x:auto;white-space:pre}
+.diff .a{background:#dafbe1}.diff .d{background:#ffebe9}
+.diff .h{color:#59636e}table{border-collapse:collapse;width:100%}
+td,th{padding:.3rem .6rem;border-bottom:1px solid #d1d9e0;text-align:left}
 """
 
 
@@ -52,7 +57,8 @@ def _checks(repo: Repository, sha: str) -> str:
             state = check.get("conclusion") or check["status"]
             title = (check.get("output") or {}).get("title") or ""
             link = f"/{repo.full_name}/runs/{check['id']}"
-            rows += f'<tr><td>{_pill(state)}</td><td><a href="{link}">{escape(check["name"])}</a></td><td>{escape(title)}</td></tr>'
+            name = f'<a href="{link}">{escape(check["name"])}</a>'
+            rows += f"<tr><td>{_pill(state)}</td><td>{name}</td><td>{escape(title)}</td></tr>"
     return f"<h2>Checks</h2><table>{rows}</table>" if rows else ""
 
 

@@ -28,7 +28,9 @@ async def test_stopped_between_question_and_answer_and_started_an_hour_later(tmp
         await scene.until_closed(person)
         done = (await scene.tickets())[0]
         assert done.state is TicketState.DONE
-        assert [question.answer.text for question in done.questions if question.answer] == ["CSV, and one limit for all."] * 2
+        assert [question.answer.text for question in done.questions if question.answer] == [
+            "CSV, and one limit for all."
+        ] * 2
         assert done.approved_plan and done.approved_plan.at - done.opened_at > timedelta(minutes=59)
 
 
@@ -41,5 +43,7 @@ async def test_silence_stops_the_ticket_by_the_clock(tmp_path: Path, zygote: Zyg
         await scene.stop()
         await scene.github.control("clock", {"advance": 3 * 3600})
         await scene.start(hours=3)
-        await scene.until(lambda comments: any("Nobody answered within 2 hours" in comment["body"] for comment in comments))
+        await scene.until(
+            lambda comments: any("Nobody answered within 2 hours" in comment["body"] for comment in comments)
+        )
         assert (await scene.tickets())[0].state is TicketState.STOPPED
