@@ -221,10 +221,7 @@ async def running(
             await _listen(stack, public, settings.host, settings.port),
             await _listen(stack, admin, settings.admin_host, settings.admin_port),
         )
-        background = [
-            asyncio.create_task(_work(identity, loop)),
-            asyncio.create_task(_keep_up(app, store, clock)),
-        ]
+        background = [asyncio.create_task(_work(identity, loop)), asyncio.create_task(_keep_up(app, store, clock))]
         for task in background:
             task.add_done_callback(_said_why)
         try:

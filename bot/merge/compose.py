@@ -126,12 +126,7 @@ def _change(
 
 
 def _series(
-    repo: pygit2.Repository,
-    start: Start,
-    parent: str,
-    entry: Entry,
-    known: dict[str, str],
-    branch_head: str | None,
+    repo: pygit2.Repository, start: Start, parent: str, entry: Entry, known: dict[str, str], branch_head: str | None
 ) -> ComposeResult:
     series = entry.series
     assert series is not None

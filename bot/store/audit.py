@@ -71,8 +71,7 @@ def append(
     head = chain_hash(previous, _content(dict(zip(_COLUMNS, values, strict=True))))
     marks = ", ".join("?" * (len(_COLUMNS) + 2))
     conn.execute(
-        f"INSERT INTO audit ({', '.join(_COLUMNS)}, previous, hash) VALUES ({marks})",
-        (*values, previous, head),
+        f"INSERT INTO audit ({', '.join(_COLUMNS)}, previous, hash) VALUES ({marks})", (*values, previous, head)
     )
     conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_ANCHOR, f"{seq}:{head}"))
 
@@ -167,11 +166,7 @@ class AuditLog:
             count = 0
             with path.open("w", encoding="utf-8") as target:
                 for found in conn.execute(_HISTORY + "ORDER BY a.seq"):
-                    line = {
-                        "row": _exported(found),
-                        "event": found["event_text"],
-                        "decision": found["decision_text"],
-                    }
+                    line = {"row": _exported(found), "event": found["event_text"], "decision": found["decision_text"]}
                     target.write(json.dumps(line, ensure_ascii=True) + "\n")
                     count += 1
             return count

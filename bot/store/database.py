@@ -19,15 +19,7 @@ import aiosqlite
 
 from bot.errors import Misconfigured
 from bot.ports import Faults
-from bot.store.connection import (
-    Connection,
-    Error,
-    Row,
-    as_transient,
-    connect_reader,
-    connect_writer,
-    is_storage,
-)
+from bot.store.connection import Connection, Error, Row, as_transient, connect_reader, connect_writer, is_storage
 from bot.store.migrations import VERSION, migrate
 from bot.store.writer import Name, Writer
 

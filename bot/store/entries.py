@@ -51,13 +51,7 @@ def save_lane(conn: Connection, lane: Lane) -> None:
         "INSERT INTO lanes (key, version, state, train, body) VALUES (?, ?, ?, ?, ?) "
         "ON CONFLICT (key) DO UPDATE SET version = excluded.version, state = excluded.state, "
         "train = excluded.train, body = excluded.body",
-        (
-            lane.key,
-            lane.version,
-            lane.state,
-            int(lane.train is not None),
-            lane.model_dump_json(by_alias=True),
-        ),
+        (lane.key, lane.version, lane.state, int(lane.train is not None), lane.model_dump_json(by_alias=True)),
     )
 
 

@@ -80,8 +80,7 @@ class QueueTables:
             _check_lease(conn, lease)
             for name in ids:
                 conn.execute(
-                    "UPDATE entries SET deliveries = deliveries + 1 WHERE lane = ? AND id = ?",
-                    (lease.key, name),
+                    "UPDATE entries SET deliveries = deliveries + 1 WHERE lane = ? AND id = ?", (lease.key, name)
                 )
 
         await self.database.write("begin", work)
@@ -189,10 +188,7 @@ class QueueTables:
         if verdict.outcome == "unknown":
             return
         kept = _KeptVerdict(
-            outcome=verdict.outcome,
-            evidence=verdict.evidence,
-            seconds=verdict.seconds,
-            summary=verdict.summary,
+            outcome=verdict.outcome, evidence=verdict.evidence, seconds=verdict.seconds, summary=verdict.summary
         )
 
         def work(conn: Connection) -> None:

@@ -51,12 +51,7 @@ class SqliteStore(Inbox, Tickets, Outbox, QueueTables, AuditLog, Views):
 
 @asynccontextmanager
 async def open_store(
-    path: Path,
-    clock: Clock,
-    faults: Faults = no_faults,
-    *,
-    exclusive: bool = True,
-    attempts: int = outbox.ATTEMPTS,
+    path: Path, clock: Clock, faults: Faults = no_faults, *, exclusive: bool = True, attempts: int = outbox.ATTEMPTS
 ) -> AsyncIterator[SqliteStore]:
     """Open the store at `path`; recovery from a crash is the same thing. Not exclusive: for reading only.
 

@@ -136,8 +136,7 @@ class Tickets:
     async def open_tickets(self, repo_id: int) -> Sequence[Ticket]:
         """See bot.ports.Store."""
         rows = await self.database.rows(
-            "SELECT body FROM tickets WHERE open = 1 AND repo_id = ? AND body <> '' ORDER BY opened_at, id",
-            repo_id,
+            "SELECT body FROM tickets WHERE open = 1 AND repo_id = ? AND body <> '' ORDER BY opened_at, id", repo_id
         )
         return [Ticket.model_validate_json(row["body"]) for row in rows]
 

@@ -262,8 +262,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert seqs == sorted(set(seqs))
             pending = self.run(
                 self.store.database.rows(
-                    "SELECT seq FROM events WHERE ticket = ? AND state = 'pending' ORDER BY seq",
-                    f"octo/app#{issue}",
+                    "SELECT seq FROM events WHERE ticket = ? AND state = 'pending' ORDER BY seq", f"octo/app#{issue}"
                 )
             )
             assert all(row["seq"] > seqs[-1] for row in pending)

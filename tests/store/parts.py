@@ -93,13 +93,7 @@ def status(name: str, ticket_id: str = TICKET) -> Effect:
 
 def agent(name: str, ticket_id: str = TICKET) -> Effect:
     return RunAgent(
-        key=f"{ticket_id}:{name}",
-        ticket=ticket_id,
-        repo=REPO,
-        installation=1,
-        role="developer",
-        attempt=1,
-        base=SHA,
+        key=f"{ticket_id}:{name}", ticket=ticket_id, repo=REPO, installation=1, role="developer", attempt=1, base=SHA
     )
 
 

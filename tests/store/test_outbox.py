@@ -10,19 +10,7 @@ import pytest
 from bot.errors import Stale
 from bot.store.outbox import INTERRUPTIONS
 from schemas.events import PullRequestOpened
-from tests.store.parts import (
-    SHA,
-    T0,
-    TICKET,
-    ManualClock,
-    agent,
-    comment,
-    decide,
-    open_ticket,
-    opened,
-    post,
-    status,
-)
+from tests.store.parts import SHA, T0, TICKET, ManualClock, agent, comment, decide, open_ticket, opened, post, status
 
 KINDS = ("post_comment", "update_status", "run_agent")
 
@@ -79,11 +67,7 @@ async def test_an_outcome_enters_the_inbox_with_the_settling(tmp_path: Path) -> 
         assert (await store.next_event(TICKET)).event == outcome.model_copy(update={"ticket": TICKET})
         assert await store.lease(KINDS, "me", 60, T0) is None
         rows = [(row, text) async for row, text, _ in store.history(TICKET)]
-        assert (rows[1][0].kind, rows[1][0].why, rows[1][1]) == (
-            "run_agent",
-            lease.key,
-            "You are the developer.",
-        )
+        assert (rows[1][0].kind, rows[1][0].why, rows[1][1]) == ("run_agent", lease.key, "You are the developer.")
     assert points.seen[-2:] == ["commit:settle:run_agent:before", "commit:settle:run_agent:after"]
     assert "commit:decide:issue_labelled:before" in points.seen
 
@@ -195,11 +179,7 @@ async def test_after_its_last_attempt_the_ticket_is_told(tmp_path: Path) -> None
             assert lease.attempts == n + 1
             await store.nack(lease, "502 Bad Gateway", 0, T0)
         event = (await store.next_event(TICKET)).event
-        assert (event.kind, event.effect, event.effect_kind) == (
-            "effect_gave_up",
-            f"{TICKET}:1",
-            "post_comment",
-        )
+        assert (event.kind, event.effect, event.effect_kind) == ("effect_gave_up", f"{TICKET}:1", "post_comment")
         assert event.reason == "502 Bad Gateway (tried 3 times)"
         following, _ = await store.lease(KINDS, "me", 60, T0)
         assert following.key == f"{TICKET}:2"

@@ -15,17 +15,7 @@ from bot.store.store import SqliteStore
 from schemas.base import Evidence
 from schemas.decision import EntryMove, LaneDecision
 from schemas.events import EntryLanded, Ticked
-from schemas.lane import (
-    Carriage,
-    Composed,
-    EntryState,
-    ErrorClass,
-    LanePaused,
-    LaneState,
-    Rebase,
-    Series,
-    Train,
-)
+from schemas.lane import Carriage, Composed, EntryState, ErrorClass, LanePaused, LaneState, Rebase, Series, Train
 from schemas.lease import Lease
 from tests.store.parts import (
     ALICE,
@@ -85,12 +75,7 @@ async def test_entries_come_back_whole_and_in_order(tmp_path: Path) -> None:
         assert found[0].owns == ("src/**",) and found[0].author == "dev"
         assert {e.accepted for e in found} == {T0.replace(microsecond=0)}
         lane = await store.lane(BRANCH)
-        assert (lane.ref, lane.fork, lane.version, lane.state) == (
-            "refs/heads/interlock/12",
-            SHA,
-            0,
-            LaneState.OPEN,
-        )
+        assert (lane.ref, lane.fork, lane.version, lane.state) == ("refs/heads/interlock/12", SHA, 0, LaneState.OPEN)
 
 
 async def test_all_kinds_of_entry_are_kept(tmp_path: Path) -> None:

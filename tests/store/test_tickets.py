@@ -37,13 +37,7 @@ async def test_all_of_a_decision_is_stored_together(tmp_path: Path) -> None:
         change = entry(f"{TICKET}/1.1", ticket=TICKET, task=f"{TICKET}/1")
         await store.commit(
             due.seq,
-            Decision(
-                ticket=new,
-                effects=(post("hello"),),
-                emits=(Ticked(at=T0),),
-                enqueue=(change,),
-                why="labelled",
-            ),
+            Decision(ticket=new, effects=(post("hello"),), emits=(Ticked(at=T0),), enqueue=(change,), why="labelled"),
             T0,
         )
     async with opened(tmp_path) as store:
@@ -103,12 +97,7 @@ async def test_a_decision_acts_on_the_queue(tmp_path: Path) -> None:
         await open_ticket(
             store,
             enqueue=tuple(
-                entry(
-                    f"{TICKET}/{n}.1",
-                    ticket=TICKET,
-                    task=f"{TICKET}/{n}",
-                    held=("protected",) if n == 2 else (),
-                )
+                entry(f"{TICKET}/{n}.1", ticket=TICKET, task=f"{TICKET}/{n}", held=("protected",) if n == 2 else ())
                 for n in (1, 2, 3)
             ),
         )

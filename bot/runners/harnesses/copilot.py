@@ -198,10 +198,7 @@ class _Session:
     async def _start(self) -> Any:
         connection = self._harness.connection(self._workspace, self._home, self._job)
         self._client = CopilotClient(
-            connection=connection,
-            working_directory="/",
-            use_logged_in_user=False,
-            request_handler=self._gateway,
+            connection=connection, working_directory="/", use_logged_in_user=False, request_handler=self._gateway
         )
         await self._client.start()
         writes = self._job.role in ("developer", "rework")
@@ -231,9 +228,7 @@ class _Session:
                 self._alive.clear()
                 idle = asyncio.create_task(self._alive.wait())
                 done, _ = await asyncio.wait(
-                    {turn, ended, beat, idle},
-                    timeout=self._job.idle_seconds,
-                    return_when=asyncio.FIRST_COMPLETED,
+                    {turn, ended, beat, idle}, timeout=self._job.idle_seconds, return_when=asyncio.FIRST_COMPLETED
                 )
                 idle.cancel()
                 if ended in done:
