@@ -27,7 +27,7 @@ USAGE = """usage: python3 dev.py COMMAND [arguments]
 
   demo    set up, then run the main job on this machine (interlock demo)
   test    set up, then ruff, mypy, import-linter and the whole test suite (arguments go to pytest)
-  setup   set up alone
+  setup   set up alone; --without-copilot leaves GitHub's CLI away
   check   set up, then ruff, mypy --strict and import-linter
   docs    set up, then write the generated pages of docs/ anew
 """
@@ -100,7 +100,7 @@ def alone() -> Iterator[None]:
         yield
 
 
-def setup() -> None:
+def setup(*, copilot: bool = True) -> None:
     """Bring .venv and .tools to what the locks say; quick when nothing changed."""
     look()
     with alone():
@@ -109,7 +109,7 @@ def setup() -> None:
             install_packages()
             (VENV / ".stamp").write_text(packages)
         tools = digest(COPILOT / "package-lock.json")
-        if not fresh(TOOLS / ".stamp", tools):
+        if copilot and not fresh(TOOLS / ".stamp", tools):
             install_copilot()
             (TOOLS / ".stamp").write_text(tools)
 
@@ -208,7 +208,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if arguments and arguments[0] in ("-h", "--help") else 2
     command, *rest = arguments
     try:
-        setup()
+        setup(copilot=not (command == "setup" and "--without-copilot" in rest))
     except Unfit as error:
         print(f"dev.py: {error}", file=sys.stderr)
         return 2
