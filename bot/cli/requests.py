@@ -1,0 +1,55 @@
+"""Reading change requests from a folder of .json files (in name order) or a .jsonl file; a bad one is named, not fatal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bot.errors import Misconfigured
+from schemas.change_request import ChangeRequest
+
+
+@dataclass(frozen=True)
+class Given:
+    """One request as it was given: `change`, or the reason why it is none."""
+
+    id: str
+    change: ChangeRequest | None
+    reason: str = ""
+
+
+def read(source: Path) -> Iterator[Given]:
+    """Every request of a folder or file, in order. Raises Misconfigured if there is nothing to read."""
+    if source.is_dir():
+        files = sorted(source.glob("*.json"), key=lambda path: path.name)
+        if not files:
+            raise Misconfigured(f"{source} holds no .json file")
+        for path in files:
+            yield _one(path.name, path.read_bytes())
+        return
+    if not source.exists():
+        raise Misconfigured(f"{source} does not exist: name a folder of .json files or a .jsonl file")
+    with source.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _one(f"{source.name}:{number}", line)
+
+
+def _one(where: str, data: bytes) -> Given:
+    try:
+        found: Any = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        return Given(where, None, f"{where}: not JSON: {error}")
+    named = found.get("id") if isinstance(found, dict) else None
+    name = named if isinstance(named, str) and named else where
+    try:
+        return Given(name, ChangeRequest.model_validate(found))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the request"
+        return Given(name, None, f"{where}: {key}: {first['msg']}")
