@@ -89,13 +89,21 @@ def _is_object(request: web.Request, body: bytes) -> bool:
     if request.content_type != "application/json":
         return False
     try:
-        return isinstance(json.loads(body.decode("utf-8"), parse_constant=_no_constant), dict)
+        return isinstance(json.loads(body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_once), dict)
     except (ValueError, RecursionError):
         return False
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A key that is there twice means one thing to us and another to somebody else: refused."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
 
 
 def admin(

@@ -72,7 +72,10 @@ def _content(
         return {}
     builders = [repo.TreeBuilder() for _ in range(3)]
     for index, path in enumerate(overlaps):
-        for builder, blob in zip(builders, (lookup(base, path), lookup(ours, path), changes[path]), strict=True):
+        sides = (lookup(base, path), lookup(ours, path), changes[path])
+        if sides[0] is None and sides[1] is not None and sides[2] is not None:
+            raise _Overlap(path)  # added twice: libgit2 would take an empty file and a full one for a clean merge
+        for builder, blob in zip(builders, sides, strict=True):
             if blob is None:
                 continue
             if blob.mode not in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE):

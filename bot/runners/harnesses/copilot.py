@@ -190,7 +190,7 @@ class _Session:
                 end = await self._turn(session, prompt, beat)
                 if end is not None:
                     return end
-            return self.outcome(AgentEnd.TEXT, "the agent ended without using one of its tools to answer")
+            return self.outcome(AgentEnd.TEXT)
         finally:
             beat.cancel()
             await asyncio.gather(beat, return_exceptions=True)

@@ -1,0 +1,78 @@
+"""The path-level merge against `git merge-tree`: the same verdict, and the same tree where both are clean."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from pathlib import Path
+
+import pygit2
+import pytest
+
+from bot.merge.threeway import Conflicted, merge_commits
+
+ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+NAMES = ["a.txt", "dir/b.txt", "dir/c.txt", "dir/sub/d.txt", "e.bin", "Übung/ä.txt", "x.sh"]
+
+
+def random_files(dice: random.Random) -> dict[str, tuple[bytes, int]]:
+    found: dict[str, tuple[bytes, int]] = {}
+    for name in NAMES:
+        if dice.random() < 0.85:
+            text = "".join(f"{name} line {n}\n" for n in range(dice.choice([0, 3, 12]))).encode()
+            found[name] = (b"\0\1" + text if name.endswith("bin") else text, 0o100644)
+    return found
+
+
+def mutate(files: dict[str, tuple[bytes, int]], dice: random.Random) -> dict[str, tuple[bytes, int]]:
+    found = dict(files)
+    for _ in range(dice.randint(1, 4)):
+        name = dice.choice(NAMES)
+        data, mode = found.get(name, (b"", 0o100644))
+        match dice.randint(0, 6):
+            case 0:
+                found.pop(name, None)
+            case 1:
+                found[name] = (f"new {dice.randint(0, 2)}\n".encode(), mode)
+            case 2:
+                found[name] = (data, 0o100755)
+            case 3:
+                found[name] = (data + f"tail {dice.randint(0, 2)}".encode(), mode)
+            case _:
+                lines = data.split(b"\n")
+                lines[dice.randrange(len(lines))] = f"changed {dice.randint(0, 3)}".encode()
+                found[name] = (b"\n".join(lines), mode)
+    return found
+
+
+def commit(repo: pygit2.Repository, files: dict[str, tuple[bytes, int]], parents: list[str]) -> str:
+    index = pygit2.Index()
+    for name, (data, mode) in files.items():
+        index.add(pygit2.IndexEntry(name, repo.create_blob(data), pygit2.enums.FileMode(mode)))
+    who = pygit2.Signature("A", "a@example.org", 1, 0)
+    return str(repo.create_commit(None, who, who, "x", index.write_tree(repo), [pygit2.Oid(hex=p) for p in parents]))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_as_git_says(tmp_path: Path, seed: int) -> None:
+    repo = pygit2.init_repository(str(tmp_path / "r.git"), bare=True)
+    clean = conflicts = 0
+    for number in range(60):
+        dice = random.Random(seed * 1000 + number)
+        files = random_files(dice)
+        base = commit(repo, files, [])
+        ours, theirs = (commit(repo, mutate(files, dice), [base]) for _ in range(2))
+        told = subprocess.run(
+            ["git", f"--git-dir={repo.path}", "-c", "merge.renames=false", "merge-tree", "--write-tree", ours, theirs],
+            capture_output=True, text=True, env=ENV, check=False,
+        )  # fmt: skip
+        found = merge_commits(tmp_path / "r.git", base, ours, theirs)
+        if isinstance(found, Conflicted):
+            conflicts += 1
+            assert told.returncode == 1, (seed, number)
+            assert found.evidence.path
+        else:
+            clean += 1
+            assert told.returncode == 0, (seed, number, told.stdout)
+            assert found.tree == told.stdout.split()[0], (seed, number)
+    assert clean > 10 and conflicts > 5
