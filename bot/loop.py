@@ -88,7 +88,6 @@ class Loop:
         self._slots = slots
         self._on_decision = on_decision
         self.deliveries, self.events, self.effects, self.lanes = Bell(), Bell(), Bell(), Bell()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def ring(self) -> None:
         """Something may have changed anywhere."""

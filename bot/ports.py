@@ -69,76 +69,59 @@ class Store(Protocol):
 
     async def keep_delivery(self, guid: str, event: str, body: bytes, now: datetime) -> bool:
         """Store a delivery; False if this guid was stored before."""
-        ...
 
     async def next_delivery(self, now: datetime) -> Delivery | None:
         """The oldest delivery not yet translated and due."""
-        ...
 
     async def take_delivery(self, seq: int, events: Sequence[Addressed], now: datetime) -> None:
         """Put a delivery's events into the inbox and mark it done."""
-        ...
 
     async def postpone_delivery(self, seq: int, error: str, until: datetime) -> None:
         """Translate this delivery again later."""
-        ...
 
     async def put(self, events: Sequence[Addressed], now: datetime) -> int:
         """Put events into the inbox; returns how many were new."""
-        ...
 
     async def due_tickets(self) -> Sequence[str]:
         """Ids of tickets with undecided events."""
-        ...
 
     async def next_event(self, ticket: str) -> Due | None:
         """The oldest undecided event of this ticket."""
-        ...
 
     async def commit(self, seq: int, decision: Decision, now: datetime) -> None:
         """Store a decision: ticket, effects, emitted events, queue entries, audit row. Raises Stale."""
-        ...
 
     async def discard(self, seq: int, why: str, now: datetime) -> None:
         """Mark an event as decided without effect (it fits no ticket), with an audit row."""
-        ...
 
     async def wake(self, now: datetime) -> datetime | None:
         """Emit `Ticked` to tickets whose time has come; returns when the next one is due."""
-        ...
 
     async def lease(
         self, kinds: Collection[str], owner: str, seconds: float, now: datetime
     ) -> tuple[Lease, Effect] | None:
         """Take the oldest due effect of these kinds; effects of one ticket and kind keep their order."""
-        ...
 
     async def extend(self, lease: Lease, seconds: float) -> None:
         """Keep a lease alive. Raises Stale."""
-        ...
 
     async def settle(self, lease: Lease, outcome: Event | None, now: datetime, *, shown: str = "") -> None:
         """End an effect; its outcome enters the inbox in the same transaction. Raises Stale.
 
         `shown` is what an agent was shown, kept as an erasable text of the audit row.
         """
-        ...
 
     async def nack(self, lease: Lease, error: str, retry_in: float, now: datetime, *, counts: bool = True) -> None:
         """Perform it again later; after the last attempt the ticket gets `EffectGaveUp`. Raises Stale."""
-        ...
 
     async def refuse(self, lease: Lease, error: str, now: datetime) -> None:
         """Give the effect up now: the ticket gets `EffectGaveUp`."""
-        ...
 
     async def ticket(self, ticket: str) -> Ticket | None:
         """One ticket as it stands."""
-        ...
 
     async def open_tickets(self, repo_id: int) -> Sequence[Ticket]:
         """The open tickets of a repository, in order of opening."""
-        ...
 
 
 class Queue(Protocol):
@@ -147,55 +130,42 @@ class Queue(Protocol):
     async def enqueue(self, entries: Sequence[NewEntry], now: datetime) -> Sequence[tuple[str, bool]]:
         """Add entries in the order given. (id, True) if new or the same body is known; (id, False) if the id is
         known with another body. Lanes are made as needed."""
-        ...
 
     async def busy_lanes(self, now: datetime) -> Sequence[str]:
         """Lanes with a train under way, or open with a due entry."""
-        ...
 
     async def next_due(self) -> datetime | None:
         """When the earliest postponed entry is due."""
-        ...
 
     async def lease_lane(self, lane: str, owner: str, seconds: float) -> Lease | None:
         """Take a lane; None while another owner's lease runs. An expired or foreign-boot lease is taken over."""
-        ...
 
     async def release_lane(self, lease: Lease) -> None:
         """Give the lane back."""
-        ...
 
     async def lane(self, key: str) -> Lane:
         """The lane as it stands (a fresh one, open, if unknown). The ref is the key's part after the first ':'."""
-        ...
 
     async def due_entries(self, lane: str, limit: int, now: datetime) -> Sequence[Entry]:
         """Queued entries that are due, in apply order, with their change requests."""
-        ...
 
     async def entries(self, lane: str, ids: Sequence[str]) -> Sequence[Entry]:
         """These entries, with their change requests, in the order given."""
-        ...
 
     async def begin(self, lease: Lease, ids: Sequence[str], now: datetime) -> None:
         """Count a delivery for each entry before it is worked on. Raises Stale."""
-        ...
 
     async def decide(self, lease: Lease, event: BaseModel, decision: LaneDecision, now: datetime) -> None:
         """Store a lane's decision: lane, entry moves, emitted ticket events, audit row. Raises Stale."""
-        ...
 
     async def verdict(self, tree: Sha, checks: str) -> CheckVerdict | None:
         """A kept verdict on this tree for this set of checks (`checks` is their digest)."""
-        ...
 
     async def keep_verdict(self, tree: Sha, checks: str, verdict: CheckVerdict, now: datetime) -> None:
         """Remember a green or red verdict; an unknown one is never kept."""
-        ...
 
     async def report(self, lane: str) -> Sequence[Entry]:
         """Every entry that this lane ever had, in order of acceptance."""
-        ...
 
 
 # --- git and checks --------------------------------------------------------------------------------------------------
@@ -213,15 +183,12 @@ class Remote(Protocol):
     @property
     def git_dir(self) -> Path:
         """A bare git dir of ours with the objects of everything fetched."""
-        ...
 
     async def head(self, ref: str) -> Sha | None:
         """Read a ref from the remote and fetch its objects; None if it does not exist. Raises Transient."""
-        ...
 
     async def push(self, ref: str, expected_old: Sha | None, new: Sha, *, force: bool = False) -> PushResult:
         """Move `ref` by compare-and-swap (None: it must not exist). `force` allows a non-fast-forward."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -311,10 +278,8 @@ class Harness(Protocol):
     @property
     def name(self) -> str:
         """What the agent is called in reports."""
-        ...
 
     async def run(
         self, job: AgentJob, workspace: Path, tools: Sequence[Tool], on_activity: Callable[[Activity], None]
     ) -> AgentOutcome:
         """Run the session to its end."""
-        ...

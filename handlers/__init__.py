@@ -26,8 +26,6 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("push", ""): pushes.pushed,
 }
 
-EVENTS = frozenset(event for event, _ in ROUTES)
-
 
 def translate(event: str, payload: dict[str, Any], *, slug: str, app_id: int) -> Sequence[Addressed]:
     """The events of one delivery; none for what we do not know. Raises ValueError for a body that does not fit."""

@@ -7,21 +7,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.agent import Usage
-from schemas.base import Evidence, Frozen, Instant, Person, RepoRef, Sha
+from schemas.base import Evidence, Frozen, Instant, Person, RepoRef, Sha, TicketEvent
 from schemas.change_request import ChangeRequest
-from schemas.lane import EntryState, ErrorClass
+from schemas.landing import EntryLanded as EntryLanded
+from schemas.landing import EntryReturned as EntryReturned
+from schemas.landing import LaneOpened as LaneOpened
+from schemas.landing import LaneStopped as LaneStopped
 from schemas.plan import Fault, Plan, Question, Scope
 from schemas.policy import Policy
 
 
-class _Event(Frozen):
-    """`ticket` is filled in by the inbox when the event arrives with an address instead."""
-
-    ticket: str = ""
-
-
 # --- what people did (handlers) --------------------------------------------------------------------------------------
-class IssueLabelled(_Event):
+class IssueLabelled(TicketEvent):
     """The trigger label was put on an issue; title and body are as of that delivery."""
 
     kind: Literal["issue_labelled"] = "issue_labelled"
@@ -36,7 +33,7 @@ class IssueLabelled(_Event):
     at: Instant
 
 
-class IssueUnlabelled(_Event):
+class IssueUnlabelled(TicketEvent):
     """The label was taken off."""
 
     kind: Literal["issue_unlabelled"] = "issue_unlabelled"
@@ -44,7 +41,7 @@ class IssueUnlabelled(_Event):
     by: Person
 
 
-class IssueClosed(_Event):
+class IssueClosed(TicketEvent):
     """The issue was closed, deleted or transferred by somebody else than us."""
 
     kind: Literal["issue_closed"] = "issue_closed"
@@ -52,7 +49,7 @@ class IssueClosed(_Event):
     by: Person
 
 
-class CommentAdded(_Event):
+class CommentAdded(TicketEvent):
     """A new comment on the issue or its pull request (edits never count)."""
 
     kind: Literal["comment_added"] = "comment_added"
@@ -62,7 +59,7 @@ class CommentAdded(_Event):
     at: Instant
 
 
-class ReviewSubmitted(_Event):
+class ReviewSubmitted(TicketEvent):
     """A pull-request review."""
 
     kind: Literal["review_submitted"] = "review_submitted"
@@ -74,7 +71,7 @@ class ReviewSubmitted(_Event):
     at: Instant
 
 
-class PullRequestClosed(_Event):
+class PullRequestClosed(TicketEvent):
     """The pull request was closed by somebody else than us, merged or not."""
 
     kind: Literal["pull_request_closed"] = "pull_request_closed"
@@ -82,7 +79,7 @@ class PullRequestClosed(_Event):
     by: Person
 
 
-class BranchPushed(_Event):
+class BranchPushed(TicketEvent):
     """Somebody pushed to the ticket's branch. `ours` when the App's own bot user did."""
 
     kind: Literal["branch_pushed"] = "branch_pushed"
@@ -93,7 +90,7 @@ class BranchPushed(_Event):
     by: Person
 
 
-class BaseMoved(_Event):
+class BaseMoved(TicketEvent):
     """The base branch has a new head, pushed by anybody; sent to every open ticket on it."""
 
     kind: Literal["base_moved"] = "base_moved"
@@ -103,7 +100,7 @@ class BaseMoved(_Event):
     by: str = ""
 
 
-class ButtonPressed(_Event):
+class ButtonPressed(TicketEvent):
     """A button on one of our check runs; `identifier` is the button's, `about` the check run's external id."""
 
     kind: Literal["button_pressed"] = "button_pressed"
@@ -115,7 +112,7 @@ class ButtonPressed(_Event):
 
 
 # --- outcomes (performers) -------------------------------------------------------------------------------------------
-class RepositoryRead(_Event):
+class RepositoryRead(TicketEvent):
     """The repository was fetched: its base, policy and outline."""
 
     kind: Literal["repository_read"] = "repository_read"
@@ -127,14 +124,14 @@ class RepositoryRead(_Event):
     single_writer: bool = False
 
 
-class RepositoryRefused(_Event):
+class RepositoryRefused(TicketEvent):
     """The repository cannot be worked on (empty, archived, ...), with the sentence for people."""
 
     kind: Literal["repository_refused"] = "repository_refused"
     reason: str
 
 
-class QuestionsAsked(_Event):
+class QuestionsAsked(TicketEvent):
     """The Engineer (or Orchestrator) needs answers."""
 
     kind: Literal["questions_asked"] = "questions_asked"
@@ -142,7 +139,7 @@ class QuestionsAsked(_Event):
     usage: Usage = Usage()
 
 
-class ScopeSubmitted(_Event):
+class ScopeSubmitted(TicketEvent):
     """The Engineer settled the scope."""
 
     kind: Literal["scope_submitted"] = "scope_submitted"
@@ -150,7 +147,7 @@ class ScopeSubmitted(_Event):
     usage: Usage = Usage()
 
 
-class PlanSubmitted(_Event):
+class PlanSubmitted(TicketEvent):
     """The Orchestrator's plan passed the rules."""
 
     kind: Literal["plan_submitted"] = "plan_submitted"
@@ -159,7 +156,7 @@ class PlanSubmitted(_Event):
     usage: Usage = Usage()
 
 
-class AgentDeclined(_Event):
+class AgentDeclined(TicketEvent):
     """The Engineer or Orchestrator says that this should not be done."""
 
     kind: Literal["agent_declined"] = "agent_declined"
@@ -167,7 +164,7 @@ class AgentDeclined(_Event):
     usage: Usage = Usage()
 
 
-class AgentFailed(_Event):
+class AgentFailed(TicketEvent):
     """A run of the Engineer or Orchestrator ended without an answer. `interrupted`: cut by a restart of ours."""
 
     kind: Literal["agent_failed"] = "agent_failed"
@@ -177,7 +174,7 @@ class AgentFailed(_Event):
     usage: Usage = Usage()
 
 
-class RunSucceeded(_Event):
+class RunSucceeded(TicketEvent):
     """A Developer's run made a change request whose checks pass. `holds`: why a person must release it first."""
 
     kind: Literal["run_succeeded"] = "run_succeeded"
@@ -189,7 +186,7 @@ class RunSucceeded(_Event):
     usage: Usage = Usage()
 
 
-class RunFailed(_Event):
+class RunFailed(TicketEvent):
     """A Developer's run made nothing that can be submitted. `interrupted` runs do not count as failures."""
 
     kind: Literal["run_failed"] = "run_failed"
@@ -201,7 +198,7 @@ class RunFailed(_Event):
     usage: Usage = Usage()
 
 
-class PullRequestOpened(_Event):
+class PullRequestOpened(TicketEvent):
     """The ticket's pull request exists."""
 
     kind: Literal["pull_request_opened"] = "pull_request_opened"
@@ -209,7 +206,7 @@ class PullRequestOpened(_Event):
     head: Sha
 
 
-class TrialComposed(_Event):
+class TrialComposed(TicketEvent):
     """The tip was tried on the base's head without a push. `digest` is the tip's patch digest against its fork."""
 
     kind: Literal["trial_composed"] = "trial_composed"
@@ -223,7 +220,7 @@ class TrialComposed(_Event):
     """An open ticket, already asked to be reviewed, with which the tip conflicts."""
 
 
-class EffectGaveUp(_Event):
+class EffectGaveUp(TicketEvent):
     """An effect cannot be performed (refused, or out of attempts)."""
 
     kind: Literal["effect_gave_up"] = "effect_gave_up"
@@ -232,63 +229,13 @@ class EffectGaveUp(_Event):
     reason: str
 
 
-# --- the lander ------------------------------------------------------------------------------------------------------
-class EntryLanded(_Event):
-    """An entry of this ticket is on its branch, read back from the remote. `commits`: (change request, commit)."""
-
-    kind: Literal["entry_landed"] = "entry_landed"
-    entry: str
-    entry_kind: Literal["change", "series", "rebase"]
-    task: str = ""
-    state: EntryState = EntryState.LANDED
-    commit: Sha
-    tree: Sha
-    commits: tuple[tuple[str, Sha], ...] = ()
-    paths: tuple[str, ...] = ()
-    digest: str = ""
-    verdict: str = ""
-    onto: Sha | None = None
-    dropped: tuple[tuple[str, Evidence], ...] = ()
-
-
-class EntryReturned(_Event):
-    """An entry left the queue without landing: rework (the agent's turn), quarantined or cancelled."""
-
-    kind: Literal["entry_returned"] = "entry_returned"
-    entry: str
-    entry_kind: Literal["change", "series", "rebase"]
-    task: str = ""
-    state: EntryState
-    error_class: ErrorClass
-    evidence: Evidence
-
-
-class LaneStopped(_Event):
-    """The lane is frozen or paused; nothing of this ticket lands until it is open again."""
-
-    kind: Literal["lane_stopped"] = "lane_stopped"
-    lane: str
-    why: str
-
-
-class LaneOpened(_Event):
-    """The lane goes on."""
-
-    kind: Literal["lane_opened"] = "lane_opened"
-    lane: str
-
-
 # --- the loop --------------------------------------------------------------------------------------------------------
-class Ticked(_Event):
+class Ticked(TicketEvent):
     """The ticket's `wake_at` has come."""
 
     kind: Literal["ticked"] = "ticked"
     at: Instant
 
-
-PersonEvent = (
-    IssueLabelled | IssueUnlabelled | IssueClosed | CommentAdded | ReviewSubmitted | PullRequestClosed | ButtonPressed
-)
 
 Event = Annotated[
     IssueLabelled

@@ -79,10 +79,6 @@ class GitHubApp:
         claims = {"iat": now - 60, "exp": now + JWT_MINUTES * 60, "iss": str(self.app_id)}
         return jwt.encode(claims, self._key, algorithm="RS256")
 
-    def anonymous(self) -> Api:
-        """A client without a token of its own; calls name the JWT."""
-        return Api(self._session, self.slug, self.api_url)
-
     async def as_app(self, method: str, path: str, body: Any = None) -> tuple[Any, dict[str, str]]:
         """A call as the App. Returns the answer and its headers."""
         return await self._raw(method, path, body, f"Bearer {self.jwt()}")

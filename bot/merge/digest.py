@@ -7,19 +7,10 @@ line numbers and without folding white space; `git patch-id` gives one id to a s
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import pygit2
 
-from bot.merge.trees import open_repository, tree_of
-
 VERSION = b"interlock-digest-1\0"
-
-
-def patch_digest(git_dir: Path, old: str, new: str) -> str:
-    """The digest of the patch between two commits or trees, in hex."""
-    repo = open_repository(git_dir)
-    return tree_digest(tree_of(repo, old), tree_of(repo, new))
 
 
 def tree_digest(old: pygit2.Tree, new: pygit2.Tree) -> str:

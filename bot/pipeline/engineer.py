@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from bot.pipeline import messages
 from bot.pipeline.turn import INTERRUPTED_LIMIT, Turn
+from bot.rules import gating
 from bot.rules.sanitise import clean
 from schemas.effects import ReadRepository, RunAgent
 from schemas.events import (
@@ -70,6 +71,9 @@ def repository_read(turn: Turn, event: RepositoryRead) -> None:
         outline=event.outline,
         single_writer=event.single_writer,
     )
+    if not gating.may_steer(turn.ticket, turn.ticket.requester):
+        why = f"The policy asks for an admin to label issues, which {turn.ticket.requester.login} is not."
+        turn.move("decline", why, note=why)
 
 
 def repository_refused(turn: Turn, event: RepositoryRefused) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bot.pipeline import developers, engineer, messages, orchestrator
 from bot.pipeline.turn import Turn
+from bot.rules import gating
 from bot.rules.commands import Command, parse
 from schemas.effects import CancelRuns, ReadRepository
 from schemas.events import ButtonPressed, CommentAdded
@@ -13,7 +14,7 @@ from schemas.ticket import RunState, TaskState, TicketState
 def comment_added(turn: Turn, event: CommentAdded) -> None:
     """A command on the first line, or else an answer to what is asked."""
     command = parse(event.body)
-    if not event.by.writes:
+    if not gating.may_steer(turn.ticket, event.by):
         engineer.offer(turn, event)
         turn.because(f"{event.by.login} may not write here: the comment changes nothing")
         return
@@ -61,7 +62,7 @@ def _obey(turn: Turn, event: CommentAdded, command: Command) -> str:
 
 def button_pressed(turn: Turn, event: ButtonPressed) -> None:
     """Like the command of the same name, on the task whose check run carries the button."""
-    if not event.by.writes:
+    if not gating.may_steer(turn.ticket, event.by):
         turn.because(f"{event.by.login} may not write here: the button does nothing")
         return
     task = event.about.split("@", 1)[0]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from bot.rules.states import TASK_MOVES, TICKET_MOVES, may, move
+from bot.rules.states import RUN_MOVES, TASK_MOVES, TICKET_MOVES, IllegalMove, leads, may, move
 from schemas.agent import Usage
 from schemas.decision import Decision
 from schemas.effects import Effect, PostComment
 from schemas.lane import NewEntry
-from schemas.ticket import TaskProgress, TaskState, Ticket, TicketState
+from schemas.ticket import RunState, TaskProgress, TaskState, Ticket, TicketState
 
 INTERRUPTED_LIMIT = 20
 """Runs of one task (or of the Engineer or Orchestrator) that restarts of ours may cut before a person is asked."""
@@ -54,7 +54,10 @@ class Turn:
         return self.set_task(item, state=move(TASK_MOVES, item.state, action), **changes)
 
     def set_task(self, item: TaskProgress, **changes: Any) -> TaskProgress:
-        """Change fields of a task."""
+        """Change fields of a task. Raises IllegalMove for a run that its table does not let end like this."""
+        run = changes.get("run")
+        if run not in (None, item.run, RunState.STARTED) and not leads(RUN_MOVES, item.run, run):
+            raise IllegalMove(f"a run cannot go from {item.run} to {run}")
         new = item.model_copy(update=changes)
         self.set(tasks=tuple(new if other.task.id == new.task.id else other for other in self.ticket.tasks))
         return new

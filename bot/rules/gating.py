@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from schemas.base import Person
 from schemas.gates import Status, Verdict
 from schemas.ticket import Approval, Ticket
 
@@ -32,3 +33,8 @@ def _one(ticket: Ticket, approval: Approval) -> Verdict:
     if approval.by.id == ticket.requester.id and not requester_counts(ticket):
         return Verdict(status=Status.REFUSED, reason=f"{who} requested the work, so another writer must approve")
     return Verdict(status=Status.PASSED, reason=f"approved by {who}")
+
+
+def may_steer(ticket: Ticket, person: Person) -> bool:
+    """Whether somebody may label, answer and give commands here: a writer, or an admin where the policy says so."""
+    return person.writes and (ticket.policy.trigger != "admin" or person.permission == "admin")

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, Literal
 
+from bot.rules.lane_turn import LaneTurn
+from bot.rules.states import LANE_MOVES, TRAIN_MOVES, move
 from schemas.base import Evidence
 from schemas.decision import EntryMove, LaneDecision
-from schemas.events import EntryLanded, EntryReturned, Event, LaneOpened, LaneStopped
+from schemas.events import LaneOpened, LaneStopped
 from schemas.lane import (
     Carriage,
     Checked,
@@ -30,7 +31,6 @@ from schemas.lane import (
     LanePaused,
     LaneResumed,
     LaneState,
-    NewEntry,
     Outcome,
     Train,
     TrainState,
@@ -38,37 +38,6 @@ from schemas.lane import (
 
 E, N, L = EntryState, TrainState, LaneState
 
-ENTRY_MOVES: Final[Mapping[tuple[EntryState, str], EntryState]] = {
-    (E.QUEUED, "compose"): E.COMPOSED,
-    (E.COMPOSED, "check"): E.CHECKING,
-    (E.CHECKING, "prepare"): E.LANDING,
-    (E.LANDING, "settle"): E.LANDED,
-    (E.QUEUED, "found landed"): E.LANDED,
-    (E.QUEUED, "nothing to change"): E.NOOP,
-    **{(state, "again"): E.QUEUED for state in (E.QUEUED, E.COMPOSED, E.CHECKING, E.LANDING)},
-    **{(state, "send back"): E.REWORK for state in (E.QUEUED, E.COMPOSED, E.CHECKING, E.LANDING)},
-    **{(state, "set aside"): E.QUARANTINED for state in (E.QUEUED, E.COMPOSED, E.CHECKING, E.LANDING)},
-    (E.HELD, "release"): E.QUEUED,
-    (E.QUARANTINED, "release"): E.QUEUED,
-    **{(state, "withdraw"): E.CANCELLED for state in (E.QUEUED, E.HELD, E.COMPOSED, E.CHECKING, E.REWORK)},
-    **{(state, "replace"): E.SUPERSEDED for state in (E.QUEUED, E.HELD, E.REWORK)},
-}
-
-TRAIN_MOVES: Final[Mapping[tuple[TrainState, str], TrainState]] = {
-    (N.COMPOSED, "green"): N.CHECKED,
-    (N.CHECKED, "confirm"): N.LANDING,
-}
-
-LANE_MOVES: Final[Mapping[tuple[LaneState, str], LaneState]] = {
-    (L.OPEN, "base is red"): L.FROZEN,
-    (L.FROZEN, "head moved"): L.OPEN,
-    (L.OPEN, "pause"): L.PAUSED,
-    (L.FROZEN, "pause"): L.PAUSED,
-    (L.PAUSED, "resume"): L.OPEN,
-    (L.FROZEN, "resume"): L.OPEN,
-}
-
-ATTEMPTS = 3
 CRASHES = 20
 MAX_WINDOW = 32
 RETRY_SECONDS = 5.0
@@ -98,16 +67,9 @@ def pending_intent(lane: Lane) -> Intent | None:
     return next((i for i in lane.train.intents if not i.settled), None) if lane.train else None
 
 
-def kind_of(entry: NewEntry) -> Literal["change", "series", "rebase"]:
-    """What an entry carries."""
-    if entry.series is not None:
-        return "series"
-    return "rebase" if entry.rebase is not None else "change"
-
-
 def decide(lane: Lane, event: LaneEvent, entries: Mapping[str, Entry]) -> LaneDecision:
     """The lane after `event`. `entries` holds those of the train and of the event."""
-    turn = _Turn(lane, entries)
+    turn = LaneTurn(lane, entries)
     match event:
         case Composed():
             _composed(turn, event)
@@ -119,98 +81,21 @@ def decide(lane: Lane, event: LaneEvent, entries: Mapping[str, Entry]) -> LaneDe
             _head_read(turn, event)
         case LanePaused():
             turn.requeue_train(f"paused by {event.by.login}")
-            turn.set(state=L.PAUSED, why=f"paused by {event.by.login}: {event.why}")
+            turn.set(state=move(LANE_MOVES, turn.lane.state, "pause"), why=f"paused by {event.by.login}: {event.why}")
         case LaneResumed():
             turn.why = f"resumed by {event.by.login}"
-            turn.set(state=L.OPEN, why="")
+            turn.set(state=move(LANE_MOVES, turn.lane.state, "resume"), why="")
     return turn.decision()
 
 
-class _Turn:
-    """One lane decision while it is made."""
-
-    def __init__(self, lane: Lane, entries: Mapping[str, Entry]) -> None:
-        self.lane = lane.model_copy(update={"version": lane.version + 1})
-        self.entries = entries
-        self.moves: list[EntryMove] = []
-        self.emits: list[Event] = []
-        self.why = ""
-
-    def set(self, **changes: object) -> None:
-        self.lane = self.lane.model_copy(update=changes)
-
-    def again(self, entry: str, error: str = "", *, counts: bool = False, delay: float = 0.0) -> None:
-        """Back into the queue; three counted failures set it aside."""
-        known = self.entries.get(entry)
-        if counts and known is not None and known.attempts + 1 >= ATTEMPTS:
-            self.back(entry, E.QUARANTINED, ErrorClass.INFRA, Evidence(reason=error))
-            return
-        cls = ErrorClass.INFRA if counts else None
-        self.moves.append(
-            EntryMove(entry=entry, to=E.QUEUED, error=error, error_class=cls, counts=counts, delay_seconds=delay)
-        )
-
-    def back(self, entry: str, to: EntryState, cls: ErrorClass, evidence: Evidence) -> None:
-        """Out of the queue, with the reason."""
-        self.moves.append(
-            EntryMove(entry=entry, to=to, error_class=cls, error=evidence.reason, evidence=evidence, counts=True)
-        )
-        known = self.entries.get(entry)
-        if known is not None and known.ticket:
-            self.emits.append(
-                EntryReturned(
-                    ticket=known.ticket, entry=entry, entry_kind=kind_of(known), task=known.task, state=to,
-                    error_class=cls, evidence=evidence,
-                )
-            )  # fmt: skip
-
-    def landed(self, entry: str, state: EntryState, commit: str, tree: str, carriage: Carriage | None) -> None:
-        """At rest on the branch."""
-        self.moves.append(EntryMove(entry=entry, to=state, commit=commit))
-        known = self.entries.get(entry)
-        if known is None or not known.ticket:
-            return
-        self.emits.append(
-            EntryLanded(
-                ticket=known.ticket, entry=entry, entry_kind=kind_of(known), task=known.task, state=state,
-                commit=commit, tree=tree,
-                commits=carriage.commits if carriage else (),
-                paths=carriage.paths if carriage else (),
-                digest=carriage.digest if carriage else "",
-                verdict=self.lane.train.verdict if self.lane.train else "",
-                onto=known.rebase.onto if known.rebase else None,
-                dropped=carriage.dropped if carriage else (),
-            )
-        )  # fmt: skip
-
-    def requeue_train(self, why: str, *, counts: bool = False, delay: float = 0.0) -> None:
-        """Take the train apart; nothing of it was landed."""
-        self.why = why
-        if self.lane.train is not None:
-            for carriage in self.lane.train.carriages:
-                self.again(carriage.entry, why if counts else "", counts=counts, delay=delay)
-        self.set(train=None)
-
-    def tell(self, event: type[LaneStopped] | type[LaneOpened], why: str = "") -> None:
-        """Every ticket that waits in this lane."""
-        for ticket in sorted({entry.ticket for entry in self.entries.values() if entry.ticket}):
-            if event is LaneStopped:
-                self.emits.append(LaneStopped(ticket=ticket, lane=self.lane.key, why=why))
-            else:
-                self.emits.append(LaneOpened(ticket=ticket, lane=self.lane.key))
-
-    def decision(self) -> LaneDecision:
-        return LaneDecision(lane=self.lane, moves=tuple(self.moves), emits=tuple(self.emits), why=self.why)
-
-
-def _composed(turn: _Turn, event: Composed) -> None:
+def _composed(turn: LaneTurn, event: Composed) -> None:
     if turn.lane.state is L.FROZEN:
         if event.base == turn.lane.head:
             turn.why = "the head is still the one that fails its checks"
             for result in event.results:
                 turn.again(result.entry, delay=FROZEN_SECONDS)
             return
-        turn.set(state=L.OPEN, why="")
+        turn.set(state=move(LANE_MOVES, turn.lane.state, "head moved"), why="")
         turn.tell(LaneOpened)
     carriages: list[Carriage] = []
     for result in event.results:
@@ -232,7 +117,7 @@ def _composed(turn: _Turn, event: Composed) -> None:
     turn.set(train=train, head=event.base)
 
 
-def _not_composed(turn: _Turn, event: Composed, result: ComposeResult) -> None:
+def _not_composed(turn: LaneTurn, event: Composed, result: ComposeResult) -> None:
     evidence = result.evidence or Evidence(reason=result.outcome)
     match result.outcome:
         case Outcome.NOOP:
@@ -252,14 +137,16 @@ def _not_composed(turn: _Turn, event: Composed, result: ComposeResult) -> None:
             turn.again(result.entry, evidence.reason, counts=True, delay=RETRY_SECONDS)
 
 
-def _checked(turn: _Turn, event: Checked) -> None:
+def _checked(turn: LaneTurn, event: Checked) -> None:
     train = turn.lane.train
     if train is None:
         return
     if event.outcome == "green":
         turn.why = event.verdict or "the checks pass"
         turn.moves += [EntryMove(entry=c.entry, to=E.CHECKING) for c in train.carriages]
-        turn.set(train=train.model_copy(update={"state": N.CHECKED, "verdict": event.verdict}))
+        turn.set(
+            train=train.model_copy(update={"state": move(TRAIN_MOVES, train.state, "green"), "verdict": event.verdict})
+        )
         return
     reason = event.evidence.reason if event.evidence else "the checks could not be run"
     if event.outcome == "unknown":
@@ -267,7 +154,7 @@ def _checked(turn: _Turn, event: Checked) -> None:
     elif event.base_red:
         why = f"the head fails its checks without any of the waiting changes: {reason}"
         turn.requeue_train(why, delay=FROZEN_SECONDS)
-        turn.set(state=L.FROZEN, why=why)
+        turn.set(state=move(LANE_MOVES, turn.lane.state, "base is red"), why=why)
         turn.tell(LaneStopped, why)
     elif len(train.carriages) > 1:
         turn.requeue_train(f"red with {len(train.carriages)} changes: looking for the one")
@@ -279,7 +166,7 @@ def _checked(turn: _Turn, event: Checked) -> None:
         turn.set(train=None, window=min(MAX_WINDOW, turn.lane.window * 2))
 
 
-def _confirmed(turn: _Turn, event: Confirmed) -> None:
+def _confirmed(turn: LaneTurn, event: Confirmed) -> None:
     train = turn.lane.train
     if train is None:
         return
@@ -300,10 +187,13 @@ def _confirmed(turn: _Turn, event: Confirmed) -> None:
     intents, own = _intents(turn, train)
     turn.why = f"will move {', '.join(i.ref for i in intents)} to {train.tip[:12]}"
     turn.moves += [EntryMove(entry=c.entry, to=E.LANDING) for c in train.carriages]
-    turn.set(train=train.model_copy(update={"state": N.LANDING, "intents": intents}), own_heads=own)
+    turn.set(
+        train=train.model_copy(update={"state": move(TRAIN_MOVES, train.state, "confirm"), "intents": intents}),
+        own_heads=own,
+    )
 
 
-def _intents(turn: _Turn, train: Train) -> tuple[tuple[Intent, ...], tuple[tuple[str, str], ...]]:
+def _intents(turn: LaneTurn, train: Train) -> tuple[tuple[Intent, ...], tuple[tuple[str, str], ...]]:
     """Tickets' own branches first, so that GitHub shows their pull requests as merged; the lane's ref last."""
     intents: list[Intent] = []
     own = list(turn.lane.own_heads)
@@ -319,7 +209,7 @@ def _intents(turn: _Turn, train: Train) -> tuple[tuple[Intent, ...], tuple[tuple
     return tuple(intents), tuple(own[-64:])
 
 
-def _head_read(turn: _Turn, event: HeadRead) -> None:
+def _head_read(turn: LaneTurn, event: HeadRead) -> None:
     train, intent = turn.lane.train, pending_intent(turn.lane)
     if train is None or intent is None or intent.ref != event.ref:
         return

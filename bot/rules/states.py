@@ -1,7 +1,6 @@
-"""The legal moves of tickets, tasks and runs, as literal tables. docs/states.md is drawn from them.
+"""The legal moves of everything that has a state, as literal tables. docs/states.md is drawn from them.
 
-Rule 1: a state changes only by `move`. Rule 2: nothing here knows why a move is made. The tables of lanes,
-entries and trains are in bot.rules.lanes.
+Rule 1: a state changes only along its table. Rule 2: nothing here knows why a move is made.
 """
 
 from __future__ import annotations
@@ -9,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
+from schemas.lane import EntryState as E
+from schemas.lane import LaneState as L
+from schemas.lane import TrainState as N
 from schemas.ticket import RunState as R
 from schemas.ticket import TaskState as K
 from schemas.ticket import TicketState as T
@@ -75,6 +77,36 @@ RUN_MOVES: Final[Mapping[tuple[R, str], R]] = {
 }
 
 
+ENTRY_MOVES: Final[Mapping[tuple[E, str], E]] = {
+    (E.QUEUED, "compose"): E.COMPOSED,
+    (E.COMPOSED, "check"): E.CHECKING,
+    (E.CHECKING, "prepare"): E.LANDING,
+    (E.LANDING, "settle"): E.LANDED,
+    **{(state, "found landed"): E.LANDED for state in (E.QUEUED, E.CANCELLED, E.SUPERSEDED)},
+    **{(state, "settle"): E.LANDED for state in (E.CANCELLED, E.SUPERSEDED)},
+    (E.QUEUED, "nothing to change"): E.NOOP,
+    **{(state, "retry"): E.QUEUED for state in (E.REWORK, E.QUARANTINED)},
+    **{(state, "again"): E.QUEUED for state in (E.QUEUED, E.COMPOSED, E.CHECKING, E.LANDING)},
+    **{(state, "send back"): E.REWORK for state in (E.QUEUED, E.COMPOSED, E.CHECKING, E.LANDING)},
+    **{(state, "set aside"): E.QUARANTINED for state in (E.QUEUED, E.COMPOSED, E.CHECKING, E.LANDING)},
+    (E.HELD, "release"): E.QUEUED,
+    (E.QUARANTINED, "release"): E.QUEUED,
+    **{(state, "withdraw"): E.CANCELLED for state in (E.QUEUED, E.HELD, E.COMPOSED, E.CHECKING, E.REWORK)},
+    **{(state, "replace"): E.SUPERSEDED for state in (E.QUEUED, E.HELD, E.REWORK)},
+}
+
+TRAIN_MOVES: Final[Mapping[tuple[N, str], N]] = {(N.COMPOSED, "green"): N.CHECKED, (N.CHECKED, "confirm"): N.LANDING}
+
+LANE_MOVES: Final[Mapping[tuple[L, str], L]] = {
+    (L.OPEN, "base is red"): L.FROZEN,
+    (L.FROZEN, "head moved"): L.OPEN,
+    (L.OPEN, "pause"): L.PAUSED,
+    (L.FROZEN, "pause"): L.PAUSED,
+    (L.PAUSED, "resume"): L.OPEN,
+    (L.FROZEN, "resume"): L.OPEN,
+}
+
+
 class IllegalMove(ValueError):
     """A decider asked for a move that its table does not have: a defect of ours."""
 
@@ -90,3 +122,8 @@ def move(table: Mapping[tuple[S, str], S], state: S, action: str) -> S:
 def may(table: Mapping[tuple[S, str], S], state: S, action: str) -> bool:
     """Whether the table has this move."""
     return (state, action) in table
+
+
+def leads(table: Mapping[tuple[S, str], S], before: S, after: S) -> bool:
+    """Whether some move of the table leads from one state to the other."""
+    return any(source == before and target == after for (source, _), target in table.items())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from bot.standin import access, code, control, git_http, hooks, pages, rest
+from bot.standin import access, code, control, git_http, hooks, pages, rest, verdicts
 from bot.standin.rest import Call
 from bot.standin.state import ApiError, Json, State
 
@@ -40,7 +40,7 @@ _REPO: list[tuple[str, str, Handler]] = [
     ("POST", "/git/refs", code.create_ref),
     ("DELETE", "/git/refs/{ref:.+}", code.delete_ref),
     ("GET", "/commits", code.list_commits),
-    ("GET", "/commits/{sha}/check-runs", code.list_checks),
+    ("GET", "/commits/{sha}/check-runs", verdicts.list_checks),
     ("GET", "/commits/{sha:.+}", code.get_commit),
     ("GET", "/contents/{path:.+}", code.get_contents),
     ("POST", "/pulls", code.create_pull),
@@ -48,12 +48,12 @@ _REPO: list[tuple[str, str, Handler]] = [
     ("GET", "/pulls/{number:\\d+}", code.get_pull),
     ("PATCH", "/pulls/{number:\\d+}", code.patch_pull),
     ("GET", "/pulls/{number:\\d+}/files", code.pull_files),
-    ("POST", "/pulls/{number:\\d+}/reviews", code.create_review),
-    ("GET", "/pulls/{number:\\d+}/reviews", code.list_reviews),
-    ("PUT", "/pulls/{number:\\d+}/reviews/{review:\\d+}/dismissals", code.dismiss_review),
-    ("POST", "/check-runs", code.create_check),
-    ("GET", "/check-runs/{check:\\d+}", code.get_check),
-    ("PATCH", "/check-runs/{check:\\d+}", code.patch_check),
+    ("POST", "/pulls/{number:\\d+}/reviews", verdicts.create_review),
+    ("GET", "/pulls/{number:\\d+}/reviews", verdicts.list_reviews),
+    ("PUT", "/pulls/{number:\\d+}/reviews/{review:\\d+}/dismissals", verdicts.dismiss_review),
+    ("POST", "/check-runs", verdicts.create_check),
+    ("GET", "/check-runs/{check:\\d+}", verdicts.get_check),
+    ("PATCH", "/check-runs/{check:\\d+}", verdicts.patch_check),
 ]
 
 _ROOT: list[tuple[str, str, Handler]] = [

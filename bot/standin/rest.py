@@ -67,7 +67,6 @@ def page(call: Call, items: list[Any]) -> web.Response:
     return web.json_response(items[start : start + size], headers=headers)
 
 
-# --- the App ---------------------------------------------------------------------------------------------------------
 async def get_app(call: Call) -> web.Response:
     if call.caller.app is None:
         raise ApiError(401, "A JSON web token could not be decoded")
@@ -119,7 +118,6 @@ async def redeliver(call: Call) -> web.Response:
     raise ApiError(404, "Not Found")
 
 
-# --- people and repositories -----------------------------------------------------------------------------------------
 async def get_user(call: Call) -> web.Response:
     login = call.request.match_info["login"]
     app = call.state.app
@@ -165,7 +163,6 @@ async def collaborators(call: Call) -> web.Response:
     return page(call, found)
 
 
-# --- issues ----------------------------------------------------------------------------------------------------------
 async def create_issue(call: Call) -> web.Response:
     repo = call.repo("issues", "write")
     state = call.state
@@ -245,7 +242,6 @@ async def remove_label(call: Call) -> web.Response:
     return web.json_response([shapes.label(call.state, repo, other) for other in item.labels])
 
 
-# --- comments --------------------------------------------------------------------------------------------------------
 async def create_comment(call: Call) -> web.Response:
     repo = call.repo("issues", "write")
     item = call.state.item(repo, call.number())

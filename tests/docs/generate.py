@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from bot.metrics import Metrics
-from bot.rules import lanes, states
+from bot.rules import states
 from schemas import answers, ticket
 from schemas import lane as queue
 from schemas.policy import Policy
@@ -29,16 +29,14 @@ MACHINES: list[tuple[str, type[StrEnum], Mapping[tuple[Any, str], Any]]] = [
     ("Ticket", ticket.TicketState, states.TICKET_MOVES),
     ("Task", ticket.TaskState, states.TASK_MOVES),
     ("Run", ticket.RunState, states.RUN_MOVES),
-    ("Entry of the merge queue", queue.EntryState, lanes.ENTRY_MOVES),
-    ("Train", queue.TrainState, lanes.TRAIN_MOVES),
-    ("Lane", queue.LaneState, lanes.LANE_MOVES),
+    ("Entry of the merge queue", queue.EntryState, states.ENTRY_MOVES),
+    ("Train", queue.TrainState, states.TRAIN_MOVES),
+    ("Lane", queue.LaneState, states.LANE_MOVES),
 ]
 
 
 def states_page() -> str:
-    parts = [
-        "# States\n\nDrawn from the tables in `bot/rules/states.py` and `bot/rules/lanes.py` (`python3 dev.py docs`).\n"
-    ]
+    parts = ["# States\n\nDrawn from the tables in `bot/rules/states.py` (`python3 dev.py docs`).\n"]
     for name, kind, table in MACHINES:
         doc = (kind.__doc__ or "").strip().splitlines()[0]
         parts.append(f"## {name}\n\n{doc}\n\n```mermaid\nstateDiagram-v2")

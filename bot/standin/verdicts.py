@@ -1,0 +1,139 @@
+"""Reviews and check runs: what people and Apps say about the code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from bot.standin import hooks, shapes
+from bot.standin.code import commit_of
+from bot.standin.rest import Call, page
+from bot.standin.state import ApiError, Json, Repository, invalid, stamp
+
+OUTPUT_LIMIT = 65535
+REVIEW_STATES = {"APPROVE": "APPROVED", "REQUEST_CHANGES": "CHANGES_REQUESTED", "COMMENT": "COMMENTED"}
+
+
+async def create_review(call: Call) -> web.Response:
+    repo = call.repo("pull_requests", "write")
+    item = call.state.item(repo, call.number(), pull=True)
+    who = call.caller.who
+    event = call.body.get("event", "COMMENT")
+    if event not in REVIEW_STATES:
+        raise invalid("PullRequestReview", "event", "invalid")
+    if item.user is who and event != "COMMENT":
+        what = "approve" if event == "APPROVE" else "request changes on"
+        raise ApiError(422, "Unprocessable Entity", [f"Can not {what} your own pull request"])
+    if event == "REQUEST_CHANGES" and not call.body.get("body"):
+        raise ApiError(422, "Unprocessable Entity", ["Review body is required"])
+    found = {
+        "id": call.state.next_id(), "user": who, "body": call.body.get("body") or "", "state": REVIEW_STATES[event],
+        "commit_id": call.body.get("commit_id") or item.head_sha, "at": call.state.now(),
+    }  # fmt: skip
+    item.reviews.append(found)
+    hooks.review(call.state, "submitted", repo, item, found, who)
+    return web.json_response(shapes.review(call.state, repo, item, found))
+
+
+async def list_reviews(call: Call) -> web.Response:
+    repo = call.repo("pull_requests")
+    item = call.state.item(repo, call.number(), pull=True)
+    return page(call, [shapes.review(call.state, repo, item, found) for found in item.reviews])
+
+
+async def dismiss_review(call: Call) -> web.Response:
+    repo = call.repo("pull_requests", "write")
+    item = call.state.item(repo, call.number(), pull=True)
+    for found in item.reviews:
+        if found["id"] == int(call.request.match_info["review"]):
+            found["state"] = "DISMISSED"
+            hooks.review(call.state, "dismissed", repo, item, found, call.caller.who)
+            return web.json_response(shapes.review(call.state, repo, item, found))
+    raise ApiError(404, "Not Found")
+
+
+def _check_fields(call: Call, found: Json) -> None:
+    body = call.body
+    output = body.get("output") or {}
+    if len(output.get("summary") or "") > OUTPUT_LIMIT or len(output.get("text") or "") > OUTPUT_LIMIT:
+        raise invalid("CheckRun", "summary", "custom", f"Only {OUTPUT_LIMIT} characters are allowed")
+    actions = body.get("actions") or []
+    limits = (("label", 20), ("description", 40), ("identifier", 20))
+    if len(actions) > 3 or any(len(action.get(name, "")) > most for action in actions for name, most in limits):
+        raise invalid("CheckRun", "actions", "invalid")
+    if body.get("status") == "completed" and not body.get("conclusion"):
+        raise invalid("CheckRun", "conclusion", "missing_field")
+    for name in ("name", "external_id", "details_url", "status", "conclusion", "output", "actions"):
+        if name in body:
+            found[name] = body[name]
+    if body.get("conclusion"):
+        found["status"] = "completed"
+    if found["status"] == "completed":
+        found["completed_at"] = body.get("completed_at") or stamp(call.state.now())
+    else:
+        found["completed_at"], found["conclusion"] = None, None
+
+
+async def create_check(call: Call) -> web.Response:
+    repo = call.repo("checks", "write")
+    if call.caller.token is None:
+        raise ApiError(403, "You must authenticate via a GitHub App.")
+    commit = commit_of(repo, call.body.get("head_sha", ""))
+    if not call.body.get("name"):
+        raise invalid("CheckRun", "name", "missing_field")
+    found: Json = {
+        "id": call.state.next_id(), "head_sha": str(commit.id), "status": "queued", "name": "", "external_id": "",
+        "started_at": call.body.get("started_at") or stamp(call.state.now()), "actions": [], "output": {},
+    }  # fmt: skip
+    _check_fields(call, found)
+    repo.checks[found["id"]] = found
+    hooks.check(call.state, "created", repo, found, call.caller.who)
+    if found["status"] == "completed":
+        hooks.check(call.state, "completed", repo, found, call.caller.who)
+    return web.json_response(shapes.check_run(call.state, repo, found), status=201)
+
+
+def _check(call: Call, repo: Repository) -> Json:
+    found = repo.checks.get(int(call.request.match_info["check"]))
+    if found is None:
+        raise ApiError(404, "Not Found")
+    return found
+
+
+async def get_check(call: Call) -> web.Response:
+    repo = call.repo("checks")
+    return web.json_response(shapes.check_run(call.state, repo, _check(call, repo)))
+
+
+async def patch_check(call: Call) -> web.Response:
+    repo = call.repo("checks", "write")
+    found = _check(call, repo)
+    was = found["status"]
+    _check_fields(call, found)
+    if found["status"] == "completed" and was != "completed":
+        hooks.check(call.state, "completed", repo, found, call.caller.who)
+    call.state.touch()
+    return web.json_response(shapes.check_run(call.state, repo, found))
+
+
+async def list_checks(call: Call) -> web.Response:
+    repo = call.repo("checks")
+    commit = commit_of(repo, call.request.match_info["sha"])
+    query = call.request.query
+    found = [
+        check
+        for check in sorted(repo.checks.values(), key=lambda c: -int(c["id"]))
+        if check["head_sha"] == str(commit.id)
+        and query.get("check_name", check["name"]) == check["name"]
+        and query.get("status", check["status"]) == check["status"]
+    ]
+    if query.get("filter", "latest") == "latest":
+        newest: dict[Any, Json] = {}
+        for check in found:
+            newest.setdefault(check["name"], check)
+        found = list(newest.values())
+    runs = [shapes.check_run(call.state, repo, check) for check in found]
+    size = min(int(query.get("per_page", "30")), 100)
+    start = (int(query.get("page", "1")) - 1) * size
+    return web.json_response({"total_count": len(runs), "check_runs": runs[start : start + size]})
