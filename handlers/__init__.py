@@ -5,31 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from handlers import checks, comments, issues, pull_requests, pushes, reviews
+from handlers import branches, issues
 from handlers.origin import Origin
 from schemas.events import Addressed
-from schemas.payloads import Payload
+from schemas.payloads import Payload, parse
 
-Handler = Callable[[Payload, Origin], Sequence[Addressed]]
+Handler = Callable[[Payload, Origin], Addressed | None]
 
-ROUTES: dict[tuple[str, str], Handler] = {
-    ("issues", "labeled"): issues.labelled,
-    ("issues", "unlabeled"): issues.unlabelled,
-    ("issues", "closed"): issues.closed,
-    ("issues", "deleted"): issues.closed,
-    ("issues", "transferred"): issues.closed,
-    ("issue_comment", "created"): comments.created,
-    ("pull_request", "closed"): pull_requests.closed,
-    ("pull_request_review", "submitted"): reviews.submitted,
-    ("pull_request_review", "dismissed"): reviews.submitted,
-    ("check_run", "requested_action"): checks.requested_action,
-    ("push", ""): pushes.pushed,
+ROUTES: dict[str, tuple[Handler, frozenset[str]]] = {
+    "issues": (issues.changed, frozenset({"labeled", "unlabeled", "closed", "deleted", "transferred"})),
+    "issue_comment": (issues.commented, frozenset({"created"})),
+    "pull_request": (branches.closed, frozenset({"closed"})),
+    "pull_request_review": (branches.reviewed, frozenset({"submitted", "dismissed"})),
+    "check_run": (branches.pressed, frozenset({"requested_action"})),
+    "push": (branches.pushed, frozenset({""})),
 }
+"""For each event its handler and the actions that it is for."""
 
 
 def translate(event: str, payload: dict[str, Any], *, slug: str, app_id: int) -> Sequence[Addressed]:
     """The events of one delivery; none for what we do not know. Raises ValueError for a body that does not fit."""
-    handler = ROUTES.get((event, str(payload.get("action") or "")))
-    if handler is None:
+    handler, actions = ROUTES.get(event, (None, frozenset()))
+    if handler is None or str(payload.get("action") or "") not in actions:
         return ()
-    return handler(Payload.model_validate(payload), Origin(slug=slug, app_id=app_id))
+    found = handler(parse(payload), Origin(slug=slug, app_id=app_id))
+    return (found,) if found else ()

@@ -3,53 +3,25 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, AliasPath, Field
 
-from schemas.base import Person, RepoRef
+from schemas.base import Frozen, Person, RepoRef
 
-
-class _Lenient(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class PayloadUser(_Lenient):
-    """simple-user."""
-
-    id: int
-    login: str
-    type: str = "User"
-
-    def person(self) -> Person:
-        """Without a permission: that is asked from the API."""
-        return Person(id=self.id, login=self.login, type=self.type)
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class PayloadRepository(_Lenient):
-    """repository."""
-
-    id: int
-    full_name: str
-    default_branch: str = ""
-
-    def ref(self) -> RepoRef:
-        """Id and name."""
-        return RepoRef(id=self.id, full_name=self.full_name)
+def _unasked(who: Person) -> Person:
+    """What somebody may do is asked from the API; a payload never says it."""
+    return who.model_copy(update={"permission": None})
 
 
-class PayloadInstallation(_Lenient):
-    """simple-installation."""
-
-    id: int = 0
+PayloadUser = Annotated[Person, AfterValidator(_unasked)]
+"""simple-user."""
 
 
-class PayloadLabel(_Lenient):
-    """label."""
-
-    name: str
-
-
-class PayloadIssue(_Lenient):
+class PayloadIssue(Frozen):
     """issue; `pull_request` is there when it is one."""
 
     id: int
@@ -61,7 +33,7 @@ class PayloadIssue(_Lenient):
     pull_request: dict[str, object] | None = None
 
 
-class PayloadComment(_Lenient):
+class PayloadComment(Frozen):
     """issue-comment."""
 
     id: int
@@ -70,26 +42,18 @@ class PayloadComment(_Lenient):
     created_at: datetime
 
 
-class PayloadBranch(_Lenient):
-    """One end of a pull request."""
-
-    ref: str
-    sha: str
-    repo: PayloadRepository | None = None
-
-
-class PayloadPull(_Lenient):
-    """pull-request."""
+class PayloadPull(Frozen):
+    """pull-request; its head's repository is None when that was deleted."""
 
     id: int
-    number: int
-    head: PayloadBranch
-    base: PayloadBranch
+    head_ref: str = Field(validation_alias=AliasPath("head", "ref"))
+    head_sha: str = Field(validation_alias=AliasPath("head", "sha"))
+    head_repo: int | None = Field(default=None, validation_alias=AliasPath("head", "repo", "id"))
     merged: bool = False
     updated_at: datetime | None = None
 
 
-class PayloadReview(_Lenient):
+class PayloadReview(Frozen):
     """pull-request-review; the state is lower case in webhooks."""
 
     id: int
@@ -100,45 +64,35 @@ class PayloadReview(_Lenient):
     submitted_at: datetime | None = None
 
 
-class PayloadApp(_Lenient):
-    """integration."""
-
-    id: int
-
-
-class PayloadCheckRun(_Lenient):
+class PayloadCheckRun(Frozen):
     """check-run."""
 
     id: int
     head_sha: str
     external_id: str | None = None
-    app: PayloadApp | None = None
+    app: int | None = Field(default=None, validation_alias=AliasPath("app", "id"))
 
 
-class PayloadAction(_Lenient):
-    """The button of a check run."""
-
-    identifier: str
-
-
-class Payload(_Lenient):
+class Payload(Frozen):
     """Any webhook body that concerns us."""
 
     action: str = ""
-    repository: PayloadRepository
+    repository: RepoRef
     sender: PayloadUser
-    installation: PayloadInstallation = PayloadInstallation()
+    installation: int = Field(default=0, validation_alias=AliasPath("installation", "id"))
     issue: PayloadIssue | None = None
-    label: PayloadLabel | None = None
+    label: str = Field(default="", validation_alias=AliasPath("label", "name"))
     comment: PayloadComment | None = None
     pull_request: PayloadPull | None = None
     review: PayloadReview | None = None
     check_run: PayloadCheckRun | None = None
-    requested_action: PayloadAction | None = None
+    button: str = Field(default="", validation_alias=AliasPath("requested_action", "identifier"))
     ref: str = ""
     before: str = ""
     after: str = ""
     forced: bool = False
 
 
-NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+def parse(body: dict[str, Any]) -> Payload:
+    """Raises ValueError for a body that does not fit; keys that we do not know are no fault here."""
+    return Payload.model_validate(body, extra="ignore")
