@@ -8,12 +8,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -32,7 +32,7 @@ from bot.github.remote import Mirrors
 from bot.loop import Loop
 from bot.merge.lander import Lander
 from bot.merge.trial import TrialPerformer
-from bot.metrics import Counts, Metrics
+from bot.metrics import Metrics
 from bot.pipeline import prompts
 from bot.ports import Clock, Faults, Harness, Remote, no_faults
 from bot.runners.checks import SandboxChecker
@@ -42,10 +42,6 @@ from bot.runners.harnesses.scripted import ScriptedHarness
 from bot.runners.performer import AgentRuns, RunCanceller
 from bot.runners.sandbox import Sandbox, area_for, stage
 from bot.store.store import SqliteStore, open_store
-from schemas.base import RepoRef
-from schemas.decision import Decision
-from schemas.events import Addressed
-from schemas.lane import Lane, LaneEvent
 from schemas.settings import Settings
 
 log = logging.getLogger("interlock.app")
@@ -71,51 +67,16 @@ class Addresses:
     admin: str
 
 
-class Identity:
-    """Which App we are on GitHub; asked until GitHub answers, while deliveries already come in."""
-
-    def __init__(self, app: GitHubApp) -> None:
-        self._app = app
-        self.known = False
-
-    async def learn(self) -> None:
-        """Ask for our own name. Returns once it is known."""
-        while not self.known:
-            try:
-                found, _ = await self._app.as_app("GET", "/app")
-                self._app.slug = found["slug"]
-                self.known = True
-            except (Transient, Rejected) as error:
-                log.warning("app.unknown", extra={"error": str(error)})
-                await asyncio.sleep(IDENTITY_RETRY_SECONDS)
-
-    def translate(self, event: str, payload: dict[str, Any]) -> Sequence[Addressed]:
-        """See handlers.translate."""
-        return handlers.translate(event, payload, slug=self._app.slug, app_id=self._app.app_id)
-
-
-class StoreView:
-    """`bot.server.ReadModel` on the store."""
-
-    def __init__(self, store: SqliteStore, clock: Clock) -> None:
-        self._store, self._clock = store, clock
-
-    async def counts(self) -> Counts:
-        """For the metrics."""
-        now = await self._store.snapshot(self._clock.wall())
-        return Counts(
-            tickets=now.tickets, entries=now.entries, effects=now.effects,
-            oldest_event_seconds=now.oldest_event_seconds, audit_records=now.audit_records,
-        )  # fmt: skip
-
-    async def snapshot(self) -> dict[str, Any]:
-        """For GET /snapshot."""
-        now = await self._store.snapshot(self._clock.wall())
-        return now.model_dump(mode="json")
-
-    async def queue(self) -> list[dict[str, Any]]:
-        """For GET /queue."""
-        return [row.model_dump(mode="json") for row in await self._store.report_rows()]
+async def learn_name(app: GitHubApp) -> None:
+    """Ask which App we are until GitHub answers; deliveries already come in meanwhile."""
+    while True:
+        try:
+            found, _ = await app.as_app("GET", "/app")
+            app.slug = found["slug"]
+            return
+        except (Transient, Rejected) as error:
+            log.warning("app.unknown", extra={"error": str(error)})
+            await asyncio.sleep(IDENTITY_RETRY_SECONDS)
 
 
 def make_harness(settings: Settings, sandbox: Sandbox, provider: Provider | None, token: str) -> Harness:
@@ -152,7 +113,7 @@ def checked(settings: Settings) -> tuple[int, str, str]:
         raise Misconfigured("WEBHOOK_SECRET is not set: without it anybody could give orders")
     if settings.app_id is None or settings.private_key_file is None:
         raise Misconfigured("APP_ID and PRIVATE_KEY_FILE are not set: register the App first (docs/operations.md)")
-    if settings.sandbox == "off" and not settings.github_api_url.startswith(("http://127.0.0.1", "http://localhost")):
+    if settings.sandbox == "off" and urlsplit(settings.github_api_url).hostname not in ("127.0.0.1", "localhost"):
         raise Misconfigured("SANDBOX=off is for a GitHub on loopback only")
     try:
         key = settings.private_key_file.read_text("utf-8")
@@ -181,47 +142,46 @@ async def running(
         people = GitHubPeople(app)
         mirrors = Mirrors(app, settings.git_url, settings.data_dir / "mirrors")
         checker = SandboxChecker(sandbox, clock)
-        identity = Identity(app)
-
-        async def lane_remote(lane: str) -> Remote:
-            repo, installation = await repository_of(store, lane)
-            return await mirrors.remote(repo, installation)
-
-        async def remote(repo: RepoRef, installation: int) -> Remote:
-            return await mirrors.remote(repo, installation)
-
+        named = asyncio.Event()
         runs = AgentRuns(
-            harness=harness, remotes=remote, sandbox=sandbox, checker=checker, logs=settings.data_dir / "logs",
+            harness=harness, remotes=mirrors.remote, sandbox=sandbox, checker=checker, logs=settings.data_dir / "logs",
             clock=clock, faults=faults, write_prompt=prompts.write, slots=settings.runners,
         )  # fmt: skip
         lander = Lander(
-            queue=store, remote=lane_remote, checker=checker, confirmer=GitHubConfirmer(app, people, store.ticket),
-            clock=clock, owner=store.owner, faults=faults, on_step=partial(_lane_step, metrics),
+            queue=store, remote=partial(remote_of, store, mirrors), checker=checker, clock=clock, owner=store.owner,
+            confirmer=GitHubConfirmer(app, people, store.ticket), faults=faults,
+            on_step=lambda _, event: metrics.lane_steps.labels(event.kind).inc(),
         )  # fmt: skip
         loop = Loop(
-            store=store, queue=store, people=people, translate=identity.translate, lander=lander, clock=clock,
-            owner=store.owner, slots=settings.runners, on_decision=partial(_decided, metrics),
+            store=store, queue=store, people=people, lander=lander, clock=clock, metrics=metrics, owner=store.owner,
+            slots=settings.runners,
+            translate=lambda event, payload: handlers.translate(event, payload, slug=app.slug, app_id=app_id),
             performers=[
-                Forge(app, faults), RepositoryReader(app, people, remote), TrialPerformer(remote, store.open_tickets),
-                RunCanceller(runs), runs,
+                Forge(app, faults), RepositoryReader(app, people, mirrors.remote),
+                TrialPerformer(mirrors.remote, store.open_tickets), RunCanceller(runs), runs,
             ],
         )  # fmt: skip
 
+        async def work() -> None:
+            """Nothing can be told apart, or done, before GitHub has said who we are; what arrives meanwhile is stored."""
+            await learn_name(app)
+            named.set()
+            await loop.run()
+
         async def ready() -> dict[str, str]:
-            return {} if identity.known else {"github": "the App could not be asked for its name yet"}
+            return {} if named.is_set() else {"github": "the App could not be asked for its name yet"}
 
         public = server.public(
             store=store, clock=clock, secret=secret, data_dir=settings.data_dir, metrics=metrics,
             arrived=loop.deliveries.ring,
         )  # fmt: skip
-        admin = server.admin(
-            read=StoreView(store, clock), metrics=metrics, token=settings.api_token.get_secret_value(), ready=ready
-        )
+        api_token = settings.api_token.get_secret_value()
+        admin = server.admin(views=store, clock=clock, metrics=metrics, token=api_token, ready=ready)
         addresses = Addresses(
             await _listen(stack, public, settings.host, settings.port),
             await _listen(stack, admin, settings.admin_host, settings.admin_port),
         )
-        background = [asyncio.create_task(_work(identity, loop)), asyncio.create_task(_keep_up(app, store, clock))]
+        background = [asyncio.create_task(work()), asyncio.create_task(_keep_up(app, store, clock))]
         for task in background:
             task.add_done_callback(_said_why)
         try:
@@ -232,20 +192,14 @@ async def running(
             await asyncio.gather(*background, return_exceptions=True)
 
 
-async def _work(identity: Identity, loop: Loop) -> None:
-    """Nothing can be told apart, or done, before GitHub has said who we are; what arrives meanwhile is stored."""
-    await identity.learn()
-    await loop.run()
-
-
-async def repository_of(store: SqliteStore, lane: str) -> tuple[RepoRef, int]:
-    """Whose lane it is, as its newest ticket says. Raises Transient if no ticket is known."""
+async def remote_of(store: SqliteStore, mirrors: Mirrors, lane: str) -> Remote:
+    """The repository whose lane it is, as its newest ticket says. Raises Transient if no ticket is known."""
     repo_id = int(lane.split(":", 1)[0])
     known = [ticket for ticket in await store.tickets() if ticket.repo.id == repo_id]
     if not known:
         raise Transient(f"no ticket of repository {repo_id} is known")
     newest = max(known, key=lambda ticket: ticket.opened_at)
-    return newest.repo, newest.installation
+    return await mirrors.remote(newest.repo, newest.installation)
 
 
 async def _listen(stack: contextlib.AsyncExitStack, app: web.Application, host: str, port: int) -> str:
@@ -269,14 +223,6 @@ async def _keep_up(app: GitHubApp, store: SqliteStore, clock: Clock) -> None:
         except InterlockError as error:
             log.warning("deliveries.unknown", extra={"error": str(error)})
         await clock.sleep(CATCH_UP_SECONDS)
-
-
-def _decided(metrics: Metrics, ticket: str, event: str, decision: Decision) -> None:
-    metrics.decisions.labels(event).inc()
-
-
-def _lane_step(metrics: Metrics, lane: Lane, event: LaneEvent) -> None:
-    metrics.lane_steps.labels(event.kind).inc()
 
 
 def _said_why(task: asyncio.Task[None]) -> None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from schemas.base import Frozen
+from schemas.events import Event
 
-
-class Counts(Frozen):
-    """The numbers of the store at one moment, as far as they are shown."""
-
-    tickets: dict[str, int]
-    entries: dict[str, int]
-    effects: dict[str, int]
-    oldest_event_seconds: float = 0.0
-    audit_records: int = 0
+Counts = Mapping[str, int]
 
 
 class Metrics:
@@ -33,16 +27,19 @@ class Metrics:
         self.oldest_event = Gauge("interlock_oldest_event_seconds", "Age of the oldest undecided event", registry=own)
         self.audit = Gauge("interlock_audit_records", "Records in the audit chain", registry=own)
 
-    def page(self, counts: Counts) -> bytes:
+    def decided(self, event: Event) -> None:
+        """A ticket was decided on, by this event."""
+        self.decisions.labels(event.kind).inc()
+        if (usage := getattr(event, "usage", None)) is not None:
+            self.tokens.labels("input").inc(usage.input_tokens)
+            self.tokens.labels("output").inc(usage.output_tokens)
+
+    def page(self, *, tickets: Counts, entries: Counts, effects: Counts, oldest_event: float, audit: int) -> bytes:
         """The text that Prometheus reads."""
-        for gauge, values in (
-            (self.tickets, counts.tickets),
-            (self.entries, counts.entries),
-            (self.effects, counts.effects),
-        ):
+        for gauge, counts in ((self.tickets, tickets), (self.entries, entries), (self.effects, effects)):
             gauge.clear()
-            for name, value in values.items():
-                gauge.labels(name).set(value)
-        self.oldest_event.set(counts.oldest_event_seconds)
-        self.audit.set(counts.audit_records)
+            for name, count in counts.items():
+                gauge.labels(name).set(count)
+        self.oldest_event.set(oldest_event)
+        self.audit.set(audit)
         return generate_latest(self.registry)

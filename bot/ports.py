@@ -15,7 +15,7 @@ from schemas.base import CheckCommand, Evidence, Permission, Person, RepoRef, Sh
 from schemas.decision import Decision, LaneDecision
 from schemas.effects import Effect
 from schemas.events import Addressed, Event
-from schemas.lane import Carriage, Entry, Lane, NewEntry
+from schemas.lane import Carriage, Entry, Lane
 from schemas.lease import Lease
 from schemas.ticket import Ticket
 
@@ -79,9 +79,6 @@ class Store(Protocol):
     async def postpone_delivery(self, seq: int, error: str, until: datetime) -> None:
         """Translate this delivery again later."""
 
-    async def put(self, events: Sequence[Addressed], now: datetime) -> int:
-        """Put events into the inbox; returns how many were new."""
-
     async def due_tickets(self) -> Sequence[str]:
         """Ids of tickets with undecided events."""
 
@@ -111,14 +108,11 @@ class Store(Protocol):
         `shown` is what an agent was shown, kept as an erasable text of the audit row.
         """
 
-    async def nack(self, lease: Lease, error: str, retry_in: float, now: datetime, *, counts: bool = True) -> None:
+    async def nack(self, lease: Lease, error: str, retry_in: float, now: datetime) -> None:
         """Perform it again later; after the last attempt the ticket gets `EffectGaveUp`. Raises Stale."""
 
     async def refuse(self, lease: Lease, error: str, now: datetime) -> None:
         """Give the effect up now: the ticket gets `EffectGaveUp`."""
-
-    async def ticket(self, ticket: str) -> Ticket | None:
-        """One ticket as it stands."""
 
     async def open_tickets(self, repo_id: int) -> Sequence[Ticket]:
         """The open tickets of a repository, in order of opening."""
@@ -126,10 +120,6 @@ class Store(Protocol):
 
 class Queue(Protocol):
     """The merge queue's tables, as the lander sees them. All writes are durable when they return."""
-
-    async def enqueue(self, entries: Sequence[NewEntry], now: datetime) -> Sequence[tuple[str, bool]]:
-        """Add entries in the order given. (id, True) if new or the same body is known; (id, False) if the id is
-        known with another body. Lanes are made as needed."""
 
     async def busy_lanes(self, now: datetime) -> Sequence[str]:
         """Lanes with a train under way, or open with a due entry."""
@@ -163,9 +153,6 @@ class Queue(Protocol):
 
     async def keep_verdict(self, tree: Sha, checks: str, verdict: CheckVerdict, now: datetime) -> None:
         """Remember a green or red verdict; an unknown one is never kept."""
-
-    async def report(self, lane: str) -> Sequence[Entry]:
-        """Every entry that this lane ever had, in order of acceptance."""
 
 
 # --- git and checks --------------------------------------------------------------------------------------------------
@@ -274,10 +261,6 @@ class Harness(Protocol):
     Cancelling the coroutine kills every process of the run within 5 seconds. Model and agent trouble is
     an `AgentOutcome`, never an exception.
     """
-
-    @property
-    def name(self) -> str:
-        """What the agent is called in reports."""
 
     async def run(
         self, job: AgentJob, workspace: Path, tools: Sequence[Tool], on_activity: Callable[[Activity], None]

@@ -14,26 +14,19 @@ import shutil
 from collections.abc import Awaitable, Callable
 from html import escape
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import web
 
 from bot.errors import Transient
-from bot.metrics import Counts, Metrics
+from bot.metrics import Metrics
 from bot.ports import Clock, Store
+from bot.store.views import Views
 
 MAX_BODY = 25 * 2**20
 MIN_FREE_BYTES = 256 * 2**20
 _GUID = re.compile(r"[A-Za-z0-9-]{8,80}\Z")
 _EVENT = re.compile(r"[a-z_]{1,60}\Z")
-
-
-class ReadModel(Protocol):
-    """What the admin pages show; the store's views."""
-
-    async def counts(self) -> Counts: ...
-    async def snapshot(self) -> dict[str, Any]: ...
-    async def queue(self) -> list[dict[str, Any]]: ...
 
 
 def signature_fits(secret: str, body: bytes, header: str) -> bool:
@@ -107,7 +100,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def admin(
-    *, read: ReadModel, metrics: Metrics, token: str, ready: Callable[[], Awaitable[dict[str, str]]]
+    *, views: Views, clock: Clock, metrics: Metrics, token: str, ready: Callable[[], Awaitable[dict[str, str]]]
 ) -> web.Application:
     """GET /readyz, /metrics, /snapshot and /queue."""
 
@@ -124,13 +117,19 @@ def admin(
         return web.json_response({"ready": not missing, "missing": missing}, status=503 if missing else 200)
 
     async def numbers(request: web.Request) -> web.Response:
-        return web.Response(body=metrics.page(await read.counts()), content_type="text/plain", charset="utf-8")
+        now = await views.snapshot(clock.wall())
+        body = metrics.page(
+            tickets=now.tickets, entries=now.entries, effects=now.effects, oldest_event=now.oldest_event_seconds,
+            audit=now.audit_records,
+        )  # fmt: skip
+        return web.Response(body=body, content_type="text/plain", charset="utf-8")
 
     async def snapshot(request: web.Request) -> web.Response:
-        return web.json_response(await read.snapshot())
+        now = await views.snapshot(clock.wall())
+        return web.json_response(now.model_dump(mode="json"))
 
     async def queue(request: web.Request) -> web.Response:
-        rows = await read.queue()
+        rows = [row.model_dump(mode="json") for row in await views.report_rows()]
         columns = ("lane", "id", "state", "attempts", "error_class", "error", "commit")
         head = "".join(f"<th>{escape(name)}</th>" for name in columns)
         lines = "".join(
@@ -141,14 +140,8 @@ def admin(
         return web.Response(text=_PAGE.format(body=body), content_type="text/html")
 
     app = web.Application(middlewares=[guard])
-    app.add_routes(
-        [
-            web.get("/readyz", readyz),
-            web.get("/metrics", numbers),
-            web.get("/snapshot", snapshot),
-            web.get("/queue", queue),
-        ]
-    )
+    for path, page in (("/readyz", readyz), ("/metrics", numbers), ("/snapshot", snapshot), ("/queue", queue)):
+        app.router.add_get(path, page)
     return app
 
 

@@ -1,7 +1,5 @@
 """Webhook deliveries to events, and nothing more. Pure; who may do what is asked by whoever calls this."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

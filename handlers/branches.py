@@ -1,7 +1,5 @@
 """What people do to branches: pushes, and to what GitHub shows of our own: pull requests, reviews, check runs."""
 
-from __future__ import annotations
-
 import re
 from typing import Literal, cast, get_args
 

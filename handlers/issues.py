@@ -1,7 +1,5 @@
 """What people do to issues: labels, the end of an issue, new comments. Pull requests are issues too: left alone here."""
 
-from __future__ import annotations
-
 from typing import Literal, cast
 
 from handlers.origin import Origin
@@ -13,6 +11,8 @@ def changed(payload: Payload, origin: Origin) -> e.Addressed | None:
     """issues: labelled, unlabelled, or gone (closed, deleted, transferred), by somebody else than us."""
     issue, by, label = payload.issue, payload.sender, payload.label
     if issue is None or issue.pull_request is not None or origin.ours(by):
+        return None
+    if payload.action.endswith("labeled") and not label:
         return None
     event: e.Event
     if payload.action == "labeled":

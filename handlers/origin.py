@@ -1,7 +1,5 @@
 """Telling our own acts from other people's."""
 
-from __future__ import annotations
-
 from schemas.base import Frozen, Person
 
 

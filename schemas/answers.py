@@ -1,7 +1,5 @@
 """How agents answer: the parameters of our tools (contract.md, Agent protocol). Bad ones come back naming the field."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """A row of the audit chain. Texts are stored apart, by digest, so that they can be erased without breaking the chain."""
 
-from __future__ import annotations
-
 from schemas.base import Frozen, Instant
 
 

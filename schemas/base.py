@@ -1,7 +1,5 @@
 """What all models share: the frozen base, object ids, names and instants."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -11,6 +9,12 @@ class Frozen(BaseModel):
     """A value: immutable, and unknown keys are refused with their name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Described(Frozen):
+    """Read by people: the string under a field is its description, in the JSON Schema and in docs/."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]

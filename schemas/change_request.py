@@ -1,10 +1,9 @@
 """What a Developer submits: a set of file operations against a pinned base commit (version 1)."""
 
-from __future__ import annotations
-
 import base64
 import binascii
-from typing import Annotated, Literal
+from collections import Counter
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -49,7 +48,7 @@ class _Content(Frozen):
         return self.content.encode("utf-8")
 
     @model_validator(mode="after")
-    def _decodes(self) -> _Content:
+    def _decodes(self) -> Self:
         if self.content is not None:
             try:
                 size = len(self.data())
@@ -148,19 +147,14 @@ class ChangeRequest(Frozen):
     def _is_a_set(cls, patch: tuple[Edit, ...]) -> tuple[Edit, ...]:
         if not patch:
             raise ValueError("the patch is empty")
-        targets: set[str] = set()
-        sources: set[str] = set()
-        total = 0
-        for edit in patch:
-            if edit.path in targets:
-                raise ValueError(f"{edit.path!r} is the target of two operations")
-            targets.add(edit.path)
-            if isinstance(edit, Rename):
-                if edit.source in sources:
-                    raise ValueError(f"{edit.source!r} is the source of two operations")
-                sources.add(edit.source)
-            content = getattr(edit, "content", None)
-            total += len(content) if content is not None else 0
-        if total > MAX_REQUEST_BYTES * 4 // 3:
+        _each_once("target", [edit.path for edit in patch])
+        _each_once("source", [edit.source for edit in patch if isinstance(edit, Rename)])
+        if sum(len(edit.content or "") for edit in patch if isinstance(edit, _Content)) > MAX_REQUEST_BYTES * 4 // 3:
             raise ValueError(f"the patch is over {MAX_REQUEST_BYTES} bytes")
         return patch
+
+
+def _each_once(what: str, paths: list[str]) -> None:
+    for path, times in Counter(paths).items():
+        if times > 1:
+            raise ValueError(f"{path!r} is the {what} of two operations")

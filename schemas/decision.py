@@ -1,7 +1,5 @@
 """What a pure decider answers: the aggregate's next value, what must happen, and why. One transaction stores it all."""
 
-from __future__ import annotations
-
 from schemas.base import Evidence, Frozen, Sha
 from schemas.effects import Effect
 from schemas.events import Event

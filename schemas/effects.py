@@ -1,7 +1,5 @@
 """What must now happen, in the imperative. Each has a readable, derived key: a repeat finds its first self by it."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -124,15 +122,5 @@ class TrialCompose(_Effect):
     base_ref: str
 
 
-Effect = Annotated[
-    ReadRepository
-    | PostComment
-    | UpdateStatus
-    | PublishCheck
-    | OpenPullRequest
-    | CloseIssue
-    | RunAgent
-    | CancelRuns
-    | TrialCompose,
-    Field(discriminator="kind"),
-]
+OnGitHub = PostComment | UpdateStatus | PublishCheck | OpenPullRequest | CloseIssue
+Effect = Annotated[ReadRepository | OnGitHub | RunAgent | CancelRuns | TrialCompose, Field(discriminator="kind")]

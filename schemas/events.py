@@ -1,7 +1,5 @@
 """What has happened, in the past tense. Every event that a ticket is decided on is here; docs/spec.md says who emits what."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -237,34 +235,14 @@ class Ticked(TicketEvent):
     at: Instant
 
 
+OnIssues = IssueLabelled | IssueUnlabelled | IssueClosed | CommentAdded
+OnBranches = ReviewSubmitted | PullRequestClosed | BranchPushed | BaseMoved | ButtonPressed
+OfReading = RepositoryRead | RepositoryRefused
+OfAgents = QuestionsAsked | ScopeSubmitted | PlanSubmitted | AgentDeclined | AgentFailed | RunSucceeded | RunFailed
+OfTheRest = PullRequestOpened | TrialComposed | EffectGaveUp
+OfTheQueue = EntryLanded | EntryReturned | LaneStopped | LaneOpened
 Event = Annotated[
-    IssueLabelled
-    | IssueUnlabelled
-    | IssueClosed
-    | CommentAdded
-    | ReviewSubmitted
-    | PullRequestClosed
-    | BranchPushed
-    | BaseMoved
-    | ButtonPressed
-    | RepositoryRead
-    | RepositoryRefused
-    | QuestionsAsked
-    | ScopeSubmitted
-    | PlanSubmitted
-    | AgentDeclined
-    | AgentFailed
-    | RunSucceeded
-    | RunFailed
-    | PullRequestOpened
-    | TrialComposed
-    | EffectGaveUp
-    | EntryLanded
-    | EntryReturned
-    | LaneStopped
-    | LaneOpened
-    | Ticked,
-    Field(discriminator="kind"),
+    OnIssues | OnBranches | OfReading | OfAgents | OfTheRest | OfTheQueue | Ticked, Field(discriminator="kind")
 ]
 
 

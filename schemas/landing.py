@@ -1,7 +1,5 @@
 """The merge queue's outcomes, as a ticket is told them. Part of the union in schemas.events."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from schemas.base import Evidence, Sha, TicketEvent

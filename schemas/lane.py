@@ -4,8 +4,6 @@ A lane is an aggregate of its own, one for each (repository, full ref). Entry st
 the lane holds what one lander needs to go on after a crash.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """The right to do one piece of work until a time."""
 
-from __future__ import annotations
-
 from schemas.base import Frozen
 
 

@@ -1,7 +1,5 @@
 """The few fields that we read of GitHub's webhooks; everything else is ignored, and so are unknown events."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """What was agreed (scope), how it is split (plan) and what one Developer gets (task, version 1)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -1,12 +1,10 @@
 """The repository's policy, `.github/interlock.yml`, read from the base branch only."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import CheckCommand, Frozen, Glob
+from schemas.base import CheckCommand, Described, Glob
 from schemas.plan import Limits
 
 WhoMay = Literal["admin", "write"]
@@ -18,39 +16,36 @@ class PolicyCheck(CheckCommand):
     fast: bool = True
 
 
-class Approve(Frozen):
+class Approve(Described):
     """Who approves what."""
 
-    plan: Literal["always", "risky", "never"] = Field(
-        default="risky",
-        description="ask a person to approve the plan: always, for all but one-task low-risk plans, never",
-    )
-    by: WhoMay = Field(default="write", description="the permission that an approving review needs")
-    by_requester: bool | None = Field(
-        default=None,
-        description="whether the requester's own approval counts; unset: only while the repository has one writer",
-    )
-    reviews: Annotated[int, Field(ge=1, le=6)] = Field(
-        default=1, description="how many approving reviews a ticket needs"
-    )
+    plan: Literal["always", "risky", "never"] = "risky"
+    """ask a person to approve the plan: always, for all but one-task low-risk plans, never"""
+    by: WhoMay = "write"
+    """the permission that an approving review needs"""
+    by_requester: bool | None = None
+    """whether the requester's own approval counts; unset: only while the repository has one writer"""
+    reviews: Annotated[int, Field(ge=1, le=6)] = 1
+    """how many approving reviews a ticket needs"""
 
 
-class Questions(Frozen):
+class Questions(Described):
     """How long the Engineer waits for answers."""
 
-    deadline_hours: Annotated[float, Field(gt=0)] = Field(default=72, description="hours until silence counts")
-    on_silence: Literal["stop", "assume"] = Field(
-        default="stop", description="stop the ticket, or go on with the Engineer's own assumptions"
-    )
+    deadline_hours: Annotated[float, Field(gt=0)] = 72
+    """hours until silence counts"""
+    on_silence: Literal["stop", "assume"] = "stop"
+    """stop the ticket, or go on with the Engineer's own assumptions"""
 
 
-class Concurrency(Frozen):
+class Concurrency(Described):
     """How much runs at once for this repository."""
 
-    runs: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="agent runs at the same time in one ticket")
+    runs: Annotated[int, Field(ge=1, le=64)] = 4
+    """agent runs at the same time in one ticket"""
 
 
-class Models(Frozen):
+class Models(Described):
     """The model a role asks for; unset: the operator's default."""
 
     engineer: str | None = None
@@ -58,33 +53,35 @@ class Models(Frozen):
     developer: str | None = None
 
 
-class Attempts(Frozen):
+class Attempts(Described):
     """How often something is tried before a person is asked."""
 
-    task: Annotated[int, Field(ge=1, le=10)] = Field(default=3, description="runs of one task that may fail")
-    plan: Annotated[int, Field(ge=1, le=10)] = Field(default=3, description="runs of the Orchestrator that may fail")
-    scope: Annotated[int, Field(ge=1, le=10)] = Field(
-        default=3, description="runs of the Engineer that may fail in a row"
-    )
+    task: Annotated[int, Field(ge=1, le=10)] = 3
+    """runs of one task that may fail"""
+    plan: Annotated[int, Field(ge=1, le=10)] = 3
+    """runs of the Orchestrator that may fail"""
+    scope: Annotated[int, Field(ge=1, le=10)] = 3
+    """runs of the Engineer that may fail in a row"""
 
 
-class Policy(Frozen):
+class Policy(Described):
     """Everything a maintainer may set. Unknown keys are refused with their name."""
 
-    trigger: WhoMay = Field(default="write", description="the permission that labelling, answering and commands need")
+    trigger: WhoMay = "write"
+    """the permission that labelling, answering and commands need"""
     questions: Questions = Questions()
     approve: Approve = Approve()
-    checks: tuple[PolicyCheck, ...] = Field(default=(), description="commands that must pass before anything lands")
-    protected: tuple[Glob, ...] = Field(
-        default=(".github/**", ".git*", "CODEOWNERS", "**/AGENTS.md", ".mcp.json"),
-        description="paths whose change waits for a person's release",
-    )
-    shared: tuple[Glob, ...] = Field(default=(), description="paths that only a late glue task may own")
+    checks: tuple[PolicyCheck, ...] = ()
+    """commands that must pass before anything lands"""
+    protected: tuple[Glob, ...] = (".github/**", ".git*", "CODEOWNERS", "**/AGENTS.md", ".mcp.json")
+    """paths whose change waits for a person's release"""
+    shared: tuple[Glob, ...] = ()
+    """paths that only a late glue task may own"""
     limits: Limits = Limits()
-    max_tasks: Annotated[int, Field(ge=1, le=100)] = Field(default=12, description="tasks in one plan")
+    max_tasks: Annotated[int, Field(ge=1, le=100)] = 12
+    """tasks in one plan"""
     concurrency: Concurrency = Concurrency()
     attempts: Attempts = Attempts()
     models: Models = Models()
-    merge: Literal["rebase", "squash"] = Field(
-        default="rebase", description="how an approved ticket lands on the base branch"
-    )
+    merge: Literal["rebase", "squash"] = "rebase"
+    """how an approved ticket lands on the base branch"""

@@ -1,7 +1,5 @@
 """The ticket: our record of one GitHub issue under work, one row, decided on as a whole."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 from schemas.agent import Usage

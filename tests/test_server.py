@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, Request
 
 from bot import server
-from bot.app import Ports, StoreView, checked
+from bot.app import Ports, checked
 from bot.clock import SystemClock
 from bot.errors import Misconfigured
 from bot.metrics import Metrics
@@ -101,7 +101,7 @@ async def test_the_admin_pages_are_for_loopback_or_the_token(store: SqliteStore)
     async def ready() -> dict[str, str]:
         return {"github": "not yet"}
 
-    app = server.admin(read=StoreView(store, SystemClock()), metrics=Metrics(), token="t0ken", ready=ready)
+    app = server.admin(views=store, clock=SystemClock(), metrics=Metrics(), token="t0ken", ready=ready)
     async with TestClient(TestServer(app)) as client:
         assert (await client.get("/snapshot")).status == 200
         assert "interlock_tickets" in await (await client.get("/metrics")).text()

@@ -160,7 +160,7 @@ class Inbox:
         await self.database.write("postpone-delivery", work)
 
     async def put(self, events: Sequence[Addressed], now: datetime) -> int:
-        """See bot.ports.Store."""
+        """Put events into the inbox; returns how many were new."""
         return await self.database.write("put", lambda conn: put(conn, events, now))
 
     async def due_tickets(self) -> Sequence[str]:

@@ -46,7 +46,7 @@ class QueueTables:
 
     # --- entries --------------------------------------------------------------------------------------------
     async def enqueue(self, entries_: Sequence[NewEntry], now: datetime) -> Sequence[tuple[str, bool]]:
-        """See bot.ports.Queue."""
+        """Add entries in the order given; (id, False) if the id is known with another body. Lanes are made as needed."""
         return await self.database.write("enqueue", lambda conn: entries.enqueue(conn, entries_, now))
 
     async def retry(self, lane: str, ids: Sequence[str], now: datetime) -> int:
@@ -67,7 +67,7 @@ class QueueTables:
         return [found[name] for name in ids if name in found]
 
     async def report(self, lane: str) -> Sequence[Entry]:
-        """See bot.ports.Queue."""
+        """Every entry that this lane ever had, in order of acceptance."""
         return await self._entries("WHERE lane = ? ORDER BY e.seq", lane)
 
     async def _entries(self, where: str, *values: object) -> list[Entry]:

@@ -129,7 +129,7 @@ class Tickets:
         return from_ms(first["at"])
 
     async def ticket(self, ticket: str) -> Ticket | None:
-        """See bot.ports.Store."""
+        """One ticket as it stands."""
         row = await self.database.row("SELECT body FROM tickets WHERE id = ? AND body <> ''", ticket)
         return Ticket.model_validate_json(row["body"]) if row else None
 
