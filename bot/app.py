@@ -1,7 +1,5 @@
 """The composition root: every port gets its real part here, and nothing decides anything."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -153,7 +151,7 @@ async def running(
             on_step=lambda _, event: metrics.lane_steps.labels(event.kind).inc(),
         )  # fmt: skip
         loop = Loop(
-            store=store, queue=store, people=people, lander=lander, clock=clock, metrics=metrics, owner=store.owner,
+            store=store, queue=store, people=people, drive=lander.drive, clock=clock, metrics=metrics, owner=store.owner,
             slots=settings.runners,
             translate=lambda event, payload: handlers.translate(event, payload, slug=app.slug, app_id=app_id),
             performers=[
@@ -173,7 +171,7 @@ async def running(
 
         public = server.public(
             store=store, clock=clock, secret=secret, data_dir=settings.data_dir, metrics=metrics,
-            arrived=loop.deliveries.ring,
+            arrived=loop.deliveries.set,
         )  # fmt: skip
         api_token = settings.api_token.get_secret_value()
         admin = server.admin(views=store, clock=clock, metrics=metrics, token=api_token, ready=ready)

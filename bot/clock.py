@@ -1,7 +1,5 @@
 """The only reader of time. Wall time is for people and deadlines, boot time for leases."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from datetime import UTC, datetime

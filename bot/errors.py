@@ -7,8 +7,6 @@ InterlockError
 └── Misconfigured   the operator must mend something; the message says what
 """
 
-from __future__ import annotations
-
 
 class InterlockError(Exception):
     """Base of ours; never raised itself."""

@@ -1,13 +1,9 @@
 """Logs: one JSON object a line on stderr, a constant event name and fields, tokens left out."""
 
-from __future__ import annotations
-
 import json
 import logging
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TextIO
 
 Redact = Callable[[str], str]
 
@@ -34,11 +30,11 @@ class JsonLines(logging.Formatter):
         return self._redact(json.dumps(line, default=str, ensure_ascii=False))
 
 
-def start(redact: Redact, level: str = "INFO", stream: TextIO | None = None) -> None:
+def start(redact: Redact) -> None:
     """Send the program's logs to stderr. Libraries are heard from WARNING on."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = logging.StreamHandler()
     handler.setFormatter(JsonLines(redact))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel("WARNING")
-    logging.getLogger("interlock").setLevel(level)
+    logging.getLogger("interlock").setLevel("INFO")

@@ -4,8 +4,6 @@ Everything is read from the store and woken by it; there is no state here that a
 the world only through ports.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -13,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from bot.errors import InterlockError, Rejected, Stale, Transient
 from bot.metrics import Metrics
@@ -34,33 +32,20 @@ FIRST_RETRY = 1.0
 LAST_RETRY = 300.0
 
 
-class Lander(Protocol):
-    """Drives one lane until there is nothing to do (`bot.merge.lander`)."""
-
-    async def drive(self, lane: str) -> None: ...
-
-
 Translate = Callable[[str, dict[str, Any]], Sequence[Addressed]]
 """A delivery's event name and payload to events (`handlers.translate`, bound to the App)."""
 
 
-class Bell:
-    """Rung when the store has new work; a loop that missed the ring sees it on its next wait."""
+class Bell(asyncio.Event):
+    """Set when the store has new work; a loop that missed it sees the work on its next look."""
 
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def ring(self) -> None:
-        """Wake whoever waits."""
-        self._event.set()
-
-    async def wait(self, seconds: float) -> None:
-        """Until rung, or for some seconds at most."""
+    async def heard(self, seconds: float) -> None:
+        """Wait until it is set, or for some seconds at most."""
         # Not asyncio.wait_for, which in Python 3.11 may swallow a cancellation that comes together with the ring.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(seconds, 0.0)):
-                await self._event.wait()
-        self._event.clear()
+                await self.wait()
+        self.clear()
 
 
 def retry_in(attempts: int) -> float:
@@ -77,7 +62,8 @@ class Loop:
     people: People
     translate: Translate
     performers: Sequence[Performer]
-    lander: Lander
+    drive: Callable[[str], Awaitable[None]]
+    """Takes one lane forward until there is nothing to do (`bot.merge.lander`)."""
     clock: Clock
     metrics: Metrics
     owner: str
@@ -102,7 +88,7 @@ class Loop:
         while True:
             delivery = await self.store.next_delivery(self.clock.wall())
             if delivery is None:
-                await self.deliveries.wait(POSTPONED_SECONDS)
+                await self.deliveries.heard(POSTPONED_SECONDS)
                 continue
             try:
                 payload = json.loads(delivery.body)
@@ -117,7 +103,7 @@ class Loop:
                 events = []
             await self.store.take_delivery(delivery.seq, events, self.clock.wall())
             if events:
-                self.events.ring()
+                self.events.set()
 
     async def _stamp(self, item: Addressed) -> Addressed:
         """Ask GitHub what the person behind an event may do, now. Not asked where there is no ticket to decide on."""
@@ -149,7 +135,7 @@ class Loop:
             if wake is not None and wake <= now:
                 continue
             pause = (wake - now).total_seconds() if wake else IDLE_SECONDS
-            await self.events.wait(min(pause, IDLE_SECONDS))
+            await self.events.heard(min(pause, IDLE_SECONDS))
 
     async def _decide_ticket(self, ticket: str) -> None:
         while (due := await self.store.next_event(ticket)) is not None:
@@ -165,8 +151,8 @@ class Loop:
                 continue
             log.info("ticket.decided", extra={"ticket": ticket, "kind": due.event.kind, "why": decision.why})
             self.metrics.decided(due.event)
-            self.effects.ring()
-            self.lanes.ring()
+            self.effects.set()
+            self.lanes.set()
 
     # --- effects -----------------------------------------------------------------------------------------------------
     async def _perform(self, performer: Performer) -> None:
@@ -174,12 +160,12 @@ class Loop:
             now = self.clock.wall()
             leased = await self.store.lease(performer.kinds, self.owner, LEASE_SECONDS, now)
             if leased is None:
-                await self.effects.wait(1.0)
+                await self.effects.heard(1.0)
                 continue
             lease, effect = leased
             await self._perform_one(performer, lease, effect)
-            self.events.ring()
-            self.effects.ring()
+            self.events.set()
+            self.effects.set()
 
     async def _perform_one(self, performer: Performer, lease: Lease, effect: Effect) -> None:
         try:
@@ -225,13 +211,13 @@ class Loop:
             driving = {lane: task for lane, task in driving.items() if not task.done()}
             due = await self.queue.next_due()
             pause = (due - self.clock.wall()).total_seconds() if due else IDLE_SECONDS
-            await self.lanes.wait(min(max(pause, 0.2), IDLE_SECONDS))
+            await self.lanes.heard(min(max(pause, 0.2), IDLE_SECONDS))
 
     async def _drive(self, lane: str) -> None:
         try:
-            await self.lander.drive(lane)
+            await self.drive(lane)
         except Exception:  # the lane stays as it is stored, and is driven again
             log.exception("lane.failed", extra={"lane": lane})
             await asyncio.sleep(FIRST_RETRY)
-        self.events.ring()
-        self.lanes.ring()
+        self.events.set()
+        self.lanes.set()

@@ -1,7 +1,5 @@
 """What is counted, in Prometheus' words. Labels have few values each: never an id, a name or a text."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest

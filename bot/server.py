@@ -3,8 +3,6 @@
 A delivery is verified, stored, and only then answered 202; what it means is worked out later, by the loop.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import ipaddress
