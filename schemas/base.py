@@ -11,6 +11,16 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Kinded(Frozen):
+    """One of a union that `kind` tells apart. A base declares the field, each class names its own value once:
+    `class Ticked(TicketEvent, kind="ticked")` is `kind: Literal["ticked"] = "ticked"` at the base's place for it.
+    """
+
+    def __init_subclass__(cls, kind: str = "") -> None:
+        if kind:
+            cls.__annotations__["kind"] = Annotated[Literal[kind], Field(default=kind)]
+
+
 class Described(Frozen):
     """Read by people: the string under a field is its description, in the JSON Schema and in docs/."""
 
@@ -88,7 +98,8 @@ class Evidence(Frozen):
     other: str | None = None
 
 
-class TicketEvent(Frozen):
+class TicketEvent(Kinded):
     """What all events have. `ticket` is filled in by the inbox when the event arrives with an address instead."""
 
     ticket: str = ""
+    kind: str = ""

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import CheckCommand, Evidence, Frozen, Name, RepoRef, Role, Sha
+from schemas.base import CheckCommand, Evidence, Frozen, Kinded, Name, RepoRef, Role, Sha
 from schemas.plan import Fault, Limits, Question, Scope, Task
 
 
-class _Effect(Frozen):
+class _Effect(Kinded):
     """`slot`: a newer effect of the same slot replaces this one as long as nobody has begun to perform it."""
 
     key: str
@@ -16,26 +16,23 @@ class _Effect(Frozen):
     repo: RepoRef
     installation: int
     slot: str = ""
+    kind: str = ""
 
 
-class ReadRepository(_Effect):
+class ReadRepository(_Effect, kind="read_repository"):
     """Fetch the default branch; read policy and outline."""
 
-    kind: Literal["read_repository"] = "read_repository"
 
-
-class PostComment(_Effect):
+class PostComment(_Effect, kind="post_comment"):
     """A new comment on the issue, found again by the key hidden in it."""
 
-    kind: Literal["post_comment"] = "post_comment"
     issue: int
     body: str
 
 
-class UpdateStatus(_Effect):
+class UpdateStatus(_Effect, kind="update_status"):
     """Make the ticket's one status comment read `body`."""
 
-    kind: Literal["update_status"] = "update_status"
     issue: int
     body: str
 
@@ -48,10 +45,9 @@ class Button(Frozen):
     identifier: Annotated[str, Field(max_length=20)]
 
 
-class PublishCheck(_Effect):
+class PublishCheck(_Effect, kind="publish_check"):
     """Create or update the check run `name` on a commit, found again by `external_id`."""
 
-    kind: Literal["publish_check"] = "publish_check"
     name: str
     head: Sha
     external_id: str
@@ -62,27 +58,24 @@ class PublishCheck(_Effect):
     buttons: Annotated[tuple[Button, ...], Field(max_length=3)] = ()
 
 
-class OpenPullRequest(_Effect):
+class OpenPullRequest(_Effect, kind="open_pull_request"):
     """Open the pull request from the ticket's branch, or find it and bring title and body up to date."""
 
-    kind: Literal["open_pull_request"] = "open_pull_request"
     branch: str
     base: str
     title: str
     body: str
 
 
-class CloseIssue(_Effect):
+class CloseIssue(_Effect, kind="close_issue"):
     """Close the issue as completed."""
 
-    kind: Literal["close_issue"] = "close_issue"
     issue: int
 
 
-class RunAgent(_Effect):
+class RunAgent(_Effect, kind="run_agent"):
     """Run one agent session. The performer adds what it reads from the repository at `base` to the prompt."""
 
-    kind: Literal["run_agent"] = "run_agent"
     role: Role
     attempt: int
     base: Sha
@@ -105,17 +98,15 @@ class RunAgent(_Effect):
     model: str | None = None
 
 
-class CancelRuns(_Effect):
+class CancelRuns(_Effect, kind="cancel_runs"):
     """Stop what agents are doing for the ticket, or for one task of it."""
 
-    kind: Literal["cancel_runs"] = "cancel_runs"
     task: str = ""
 
 
-class TrialCompose(_Effect):
+class TrialCompose(_Effect, kind="trial_compose"):
     """Compose the tip onto the base's head without a push, and onto rivals that were asked to be reviewed before."""
 
-    kind: Literal["trial_compose"] = "trial_compose"
     trial: int
     fork: Sha
     tip: Sha

@@ -16,10 +16,9 @@ from schemas.policy import Policy
 
 
 # --- what people did (handlers) --------------------------------------------------------------------------------------
-class IssueLabelled(TicketEvent):
+class IssueLabelled(TicketEvent, kind="issue_labelled"):
     """The trigger label was put on an issue; title and body are as of that delivery."""
 
-    kind: Literal["issue_labelled"] = "issue_labelled"
     repo: RepoRef
     installation: int
     issue: int
@@ -31,36 +30,32 @@ class IssueLabelled(TicketEvent):
     at: Instant
 
 
-class IssueUnlabelled(TicketEvent):
+class IssueUnlabelled(TicketEvent, kind="issue_unlabelled"):
     """The label was taken off."""
 
-    kind: Literal["issue_unlabelled"] = "issue_unlabelled"
     label: str
     by: Person
 
 
-class IssueClosed(TicketEvent):
+class IssueClosed(TicketEvent, kind="issue_closed"):
     """The issue was closed, deleted or transferred by somebody else than us."""
 
-    kind: Literal["issue_closed"] = "issue_closed"
     how: Literal["closed", "deleted", "transferred"] = "closed"
     by: Person
 
 
-class CommentAdded(TicketEvent):
+class CommentAdded(TicketEvent, kind="comment_added"):
     """A new comment on the issue or its pull request (edits never count)."""
 
-    kind: Literal["comment_added"] = "comment_added"
     comment: int
     body: str
     by: Person
     at: Instant
 
 
-class ReviewSubmitted(TicketEvent):
+class ReviewSubmitted(TicketEvent, kind="review_submitted"):
     """A pull-request review."""
 
-    kind: Literal["review_submitted"] = "review_submitted"
     review: int
     state: Literal["approved", "changes_requested", "commented", "dismissed"]
     head: Sha
@@ -69,18 +64,16 @@ class ReviewSubmitted(TicketEvent):
     at: Instant
 
 
-class PullRequestClosed(TicketEvent):
+class PullRequestClosed(TicketEvent, kind="pull_request_closed"):
     """The pull request was closed by somebody else than us, merged or not."""
 
-    kind: Literal["pull_request_closed"] = "pull_request_closed"
     merged: bool
     by: Person
 
 
-class BranchPushed(TicketEvent):
+class BranchPushed(TicketEvent, kind="branch_pushed"):
     """Somebody pushed to the ticket's branch. `ours` when the App's own bot user did."""
 
-    kind: Literal["branch_pushed"] = "branch_pushed"
     before: Sha | None
     after: Sha | None
     forced: bool = False
@@ -88,20 +81,18 @@ class BranchPushed(TicketEvent):
     by: Person
 
 
-class BaseMoved(TicketEvent):
+class BaseMoved(TicketEvent, kind="base_moved"):
     """The base branch has a new head, pushed by anybody; sent to every open ticket on it."""
 
-    kind: Literal["base_moved"] = "base_moved"
     ref: str
     head: Sha
     forced: bool = False
     by: str = ""
 
 
-class ButtonPressed(TicketEvent):
+class ButtonPressed(TicketEvent, kind="button_pressed"):
     """A button on one of our check runs; `identifier` is the button's, `about` the check run's external id."""
 
-    kind: Literal["button_pressed"] = "button_pressed"
     identifier: str
     about: str = ""
     head: Sha
@@ -110,10 +101,9 @@ class ButtonPressed(TicketEvent):
 
 
 # --- outcomes (performers) -------------------------------------------------------------------------------------------
-class RepositoryRead(TicketEvent):
+class RepositoryRead(TicketEvent, kind="repository_read"):
     """The repository was fetched: its base, policy and outline."""
 
-    kind: Literal["repository_read"] = "repository_read"
     base_ref: str
     base: Sha
     policy: Policy
@@ -122,60 +112,53 @@ class RepositoryRead(TicketEvent):
     single_writer: bool = False
 
 
-class RepositoryRefused(TicketEvent):
+class RepositoryRefused(TicketEvent, kind="repository_refused"):
     """The repository cannot be worked on (empty, archived, ...), with the sentence for people."""
 
-    kind: Literal["repository_refused"] = "repository_refused"
     reason: str
 
 
-class QuestionsAsked(TicketEvent):
+class QuestionsAsked(TicketEvent, kind="questions_asked"):
     """The Engineer (or Orchestrator) needs answers."""
 
-    kind: Literal["questions_asked"] = "questions_asked"
     questions: tuple[Question, ...]
     usage: Usage = Usage()
 
 
-class ScopeSubmitted(TicketEvent):
+class ScopeSubmitted(TicketEvent, kind="scope_submitted"):
     """The Engineer settled the scope."""
 
-    kind: Literal["scope_submitted"] = "scope_submitted"
     scope: Scope
     usage: Usage = Usage()
 
 
-class PlanSubmitted(TicketEvent):
+class PlanSubmitted(TicketEvent, kind="plan_submitted"):
     """The Orchestrator's plan passed the rules."""
 
-    kind: Literal["plan_submitted"] = "plan_submitted"
     plan: Plan
     notes: tuple[str, ...] = ()
     usage: Usage = Usage()
 
 
-class AgentDeclined(TicketEvent):
+class AgentDeclined(TicketEvent, kind="agent_declined"):
     """The Engineer or Orchestrator says that this should not be done."""
 
-    kind: Literal["agent_declined"] = "agent_declined"
     reason: str
     usage: Usage = Usage()
 
 
-class AgentFailed(TicketEvent):
+class AgentFailed(TicketEvent, kind="agent_failed"):
     """A run of the Engineer or Orchestrator ended without an answer. `interrupted`: cut by a restart of ours."""
 
-    kind: Literal["agent_failed"] = "agent_failed"
     reason: str
     faults: tuple[Fault, ...] = ()
     interrupted: bool = False
     usage: Usage = Usage()
 
 
-class RunSucceeded(TicketEvent):
+class RunSucceeded(TicketEvent, kind="run_succeeded"):
     """A Developer's run made a change request whose checks pass. `holds`: why a person must release it first."""
 
-    kind: Literal["run_succeeded"] = "run_succeeded"
     task: str
     attempt: int
     change: ChangeRequest
@@ -184,10 +167,9 @@ class RunSucceeded(TicketEvent):
     usage: Usage = Usage()
 
 
-class RunFailed(TicketEvent):
+class RunFailed(TicketEvent, kind="run_failed"):
     """A Developer's run made nothing that can be submitted. `interrupted` runs do not count as failures."""
 
-    kind: Literal["run_failed"] = "run_failed"
     task: str
     attempt: int
     evidence: Evidence
@@ -196,18 +178,16 @@ class RunFailed(TicketEvent):
     usage: Usage = Usage()
 
 
-class PullRequestOpened(TicketEvent):
+class PullRequestOpened(TicketEvent, kind="pull_request_opened"):
     """The ticket's pull request exists."""
 
-    kind: Literal["pull_request_opened"] = "pull_request_opened"
     number: int
     head: Sha
 
 
-class TrialComposed(TicketEvent):
+class TrialComposed(TicketEvent, kind="trial_composed"):
     """The tip was tried on the base's head without a push. `digest` is the tip's patch digest against its fork."""
 
-    kind: Literal["trial_composed"] = "trial_composed"
     trial: int
     tip: Sha
     onto: Sha
@@ -218,20 +198,18 @@ class TrialComposed(TicketEvent):
     """An open ticket, already asked to be reviewed, with which the tip conflicts."""
 
 
-class EffectGaveUp(TicketEvent):
+class EffectGaveUp(TicketEvent, kind="effect_gave_up"):
     """An effect cannot be performed (refused, or out of attempts)."""
 
-    kind: Literal["effect_gave_up"] = "effect_gave_up"
     effect: str
     effect_kind: str
     reason: str
 
 
 # --- the loop --------------------------------------------------------------------------------------------------------
-class Ticked(TicketEvent):
+class Ticked(TicketEvent, kind="ticked"):
     """The ticket's `wake_at` has come."""
 
-    kind: Literal["ticked"] = "ticked"
     at: Instant
 
 

@@ -6,10 +6,9 @@ from schemas.base import Evidence, Sha, TicketEvent
 from schemas.lane import EntryState, ErrorClass
 
 
-class EntryLanded(TicketEvent):
+class EntryLanded(TicketEvent, kind="entry_landed"):
     """An entry of this ticket is on its branch, read back from the remote. `commits`: (change request, commit)."""
 
-    kind: Literal["entry_landed"] = "entry_landed"
     entry: str
     entry_kind: Literal["change", "series", "rebase"]
     task: str = ""
@@ -24,10 +23,9 @@ class EntryLanded(TicketEvent):
     dropped: tuple[tuple[str, Evidence], ...] = ()
 
 
-class EntryReturned(TicketEvent):
+class EntryReturned(TicketEvent, kind="entry_returned"):
     """An entry left the queue without landing: rework (the agent's turn), quarantined or cancelled."""
 
-    kind: Literal["entry_returned"] = "entry_returned"
     entry: str
     entry_kind: Literal["change", "series", "rebase"]
     task: str = ""
@@ -36,16 +34,14 @@ class EntryReturned(TicketEvent):
     evidence: Evidence
 
 
-class LaneStopped(TicketEvent):
+class LaneStopped(TicketEvent, kind="lane_stopped"):
     """The lane is frozen or paused; nothing of this ticket lands until it is open again."""
 
-    kind: Literal["lane_stopped"] = "lane_stopped"
     lane: str
     why: str
 
 
-class LaneOpened(TicketEvent):
+class LaneOpened(TicketEvent, kind="lane_opened"):
     """The lane goes on."""
 
-    kind: Literal["lane_opened"] = "lane_opened"
     lane: str

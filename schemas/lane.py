@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import CheckCommand, Evidence, Frozen, Instant, Person, Sha
+from schemas.base import CheckCommand, Evidence, Frozen, Instant, Kinded, Person, Sha
 from schemas.change_request import ChangeRequest
 
 
@@ -200,59 +200,57 @@ class ComposeResult(Frozen):
     evidence: Evidence | None = None
 
 
-class Composed(Frozen):
+class _LaneEvent(Kinded):
+    kind: str = ""
+
+
+class Composed(_LaneEvent, kind="composed"):
     """The lander composed a train on `base`; no carriage means nothing to land."""
 
-    kind: Literal["composed"] = "composed"
     base: Sha
     old: Sha | None
     results: tuple[ComposeResult, ...]
 
 
-class Checked(Frozen):
+class Checked(_LaneEvent, kind="checked"):
     """The tip's checks ran. `base_red`: the head without the train fails as well."""
 
-    kind: Literal["checked"] = "checked"
     outcome: Literal["green", "red", "unknown"]
     base_red: bool = False
     evidence: Evidence | None = None
     verdict: str = ""
 
 
-class Confirmed(Frozen):
+class Confirmed(_LaneEvent, kind="confirmed"):
     """Approvals and permissions were read again; refused entries leave the train, with the reason."""
 
-    kind: Literal["confirmed"] = "confirmed"
     refused: tuple[tuple[str, str], ...] = ()
     unknown: str = ""
 
 
-class HeadRead(Frozen):
+class HeadRead(_LaneEvent, kind="head_read"):
     """The remote was read back after a push (or after a restart with a prepared intent).
 
     `contains`: the intent's commit is the remote's head or one of its ancestors. `refusal` is the remote's
     own sentence when its rules rejected the push.
     """
 
-    kind: Literal["head_read"] = "head_read"
     ref: str
     head: Sha | None
     contains: bool
     refusal: str = ""
 
 
-class LanePaused(Frozen):
+class LanePaused(_LaneEvent, kind="lane_paused"):
     """A person stopped the lane."""
 
-    kind: Literal["lane_paused"] = "lane_paused"
     by: Person
     why: str = ""
 
 
-class LaneResumed(Frozen):
+class LaneResumed(_LaneEvent, kind="lane_resumed"):
     """A person let the lane go on."""
 
-    kind: Literal["lane_resumed"] = "lane_resumed"
     by: Person
 
 
