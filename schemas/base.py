@@ -96,10 +96,3 @@ class Evidence(Frozen):
     ours: str | None = None
     theirs: str | None = None
     other: str | None = None
-
-
-class TicketEvent(Kinded):
-    """What all events have. `ticket` is filled in by the inbox when the event arrives with an address instead."""
-
-    ticket: str = ""
-    kind: str = ""

@@ -5,14 +5,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.agent import Usage
-from schemas.base import Evidence, Frozen, Instant, Person, RepoRef, Sha, TicketEvent
+from schemas.base import Evidence, Frozen, Instant, Kinded, Person, RepoRef, Sha
 from schemas.change_request import ChangeRequest
-from schemas.landing import EntryLanded as EntryLanded
-from schemas.landing import EntryReturned as EntryReturned
-from schemas.landing import LaneOpened as LaneOpened
-from schemas.landing import LaneStopped as LaneStopped
+from schemas.lane import EntryState, ErrorClass
 from schemas.plan import Fault, Plan, Question, Scope
 from schemas.policy import Policy
+
+
+class TicketEvent(Kinded):
+    """What all events have. `ticket` is filled in by the inbox when the event arrives with an address instead."""
+
+    ticket: str = ""
+    kind: str = ""
 
 
 # --- what people did (handlers) --------------------------------------------------------------------------------------
@@ -204,6 +208,48 @@ class EffectGaveUp(TicketEvent, kind="effect_gave_up"):
     effect: str
     effect_kind: str
     reason: str
+
+
+# --- the merge queue -------------------------------------------------------------------------------------------------
+class EntryLanded(TicketEvent, kind="entry_landed"):
+    """An entry of this ticket is on its branch, read back from the remote. `commits`: (change request, commit)."""
+
+    entry: str
+    entry_kind: Literal["change", "series", "rebase"]
+    task: str = ""
+    state: EntryState = EntryState.LANDED
+    commit: Sha
+    tree: Sha
+    commits: tuple[tuple[str, Sha], ...] = ()
+    paths: tuple[str, ...] = ()
+    digest: str = ""
+    verdict: str = ""
+    onto: Sha | None = None
+    dropped: tuple[tuple[str, Evidence], ...] = ()
+
+
+class EntryReturned(TicketEvent, kind="entry_returned"):
+    """An entry left the queue without landing: rework (the agent's turn), quarantined or cancelled."""
+
+    entry: str
+    entry_kind: Literal["change", "series", "rebase"]
+    task: str = ""
+    state: EntryState
+    error_class: ErrorClass
+    evidence: Evidence
+
+
+class LaneStopped(TicketEvent, kind="lane_stopped"):
+    """The lane is frozen or paused; nothing of this ticket lands until it is open again."""
+
+    lane: str
+    why: str
+
+
+class LaneOpened(TicketEvent, kind="lane_opened"):
+    """The lane goes on."""
+
+    lane: str
 
 
 # --- the loop --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,112 @@
+"""Deliveries to events: what counts, for whom, under which key; what is ours, foreign or malformed says nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import handlers
+from schemas import events as e
+
+ALICE = {"id": 1, "login": "alice", "type": "User", "site_admin": False}
+OURSELVES = {"id": 2, "login": "interlock[bot]", "type": "Bot"}
+REPO = {"id": 7, "full_name": "octo/app", "private": True}
+FORK = {"id": 8, "full_name": "eve/app"}
+AT = "2026-01-02T03:04:05Z"
+A, B, NOTHING = "a" * 40, "b" * 40, "0" * 40
+ISSUE = {"id": 5, "number": 12, "title": "A title", "body": None, "user": ALICE, "updated_at": AT, "locked": False}
+
+
+def translated(event: str, action: str | None = None, sender: Any = ALICE, **body: Any) -> list[e.Addressed]:
+    whole = {"repository": REPO, "sender": sender, "installation": {"id": 3, "node_id": "x"}, **body}
+    payload = whole if action is None else {**whole, "action": action}
+    return list(handlers.translate(event, payload, slug="interlock", app_id=1))
+
+
+def pull(ref: str, repo: Any = REPO) -> dict[str, Any]:
+    return {"id": 6, "number": 13, "head": {"ref": ref, "sha": A, "repo": repo}, "merged": False, "updated_at": AT}
+
+
+def review(**more: Any) -> dict[str, Any]:
+    return {"id": 10, "state": "APPROVED", "body": None, "commit_id": A, "user": ALICE, "submitted_at": AT, **more}
+
+
+def run(about: Any, app: Any = None) -> dict[str, Any]:
+    return {"id": 11, "head_sha": A, "external_id": about, "app": app or {"id": 1, "slug": "interlock"}}
+
+
+def test_a_label_carries_the_issue_and_says_nothing_about_permission() -> None:
+    claimed = {**ALICE, "permission": "admin"}
+    (found,) = translated("issues", "labeled", claimed, issue=ISSUE, label={"name": "interlock", "color": "fff"})
+    assert found.key == "issues:labeled:5:interlock:2026-01-02T03:04:05+00:00"
+    assert found.to == e.Address(repo_id=7, issue=12)
+    assert isinstance(found.event, e.IssueLabelled)
+    assert (found.event.installation, found.event.body, found.event.repo.full_name) == (3, "", "octo/app")
+    assert found.event.by.permission is None
+
+
+@pytest.mark.parametrize("action", ["closed", "deleted", "transferred"])
+def test_the_end_of_an_issue_is_told_once_for_each_way(action: str) -> None:
+    (found,) = translated("issues", action, issue=ISSUE)
+    assert found.key == f"issues:{action}:5:2026-01-02T03:04:05+00:00"
+    assert isinstance(found.event, e.IssueClosed) and found.event.how == action
+
+
+def test_an_issues_handler_leaves_us_and_pull_requests_alone() -> None:
+    label = {"name": "interlock"}
+    assert not translated("issues", "labeled", OURSELVES, issue=ISSUE, label=label)
+    assert not translated("issues", "labeled", issue={**ISSUE, "pull_request": {"url": "x"}}, label=label)
+    assert not translated("issues", "labeled", issue=ISSUE)
+    assert not translated("issues", "edited", issue=ISSUE)
+    comment = {"id": 9, "body": "/interlock stop", "user": OURSELVES, "created_at": AT}
+    assert not translated("issue_comment", "created", issue=ISSUE, comment=comment)
+    (found,) = translated("issue_comment", "created", issue=ISSUE, comment={**comment, "user": ALICE})
+    assert found.key == "issue_comment:9" and isinstance(found.event, e.CommentAdded)
+
+
+def test_a_review_counts_on_our_own_branch_in_the_repository_itself() -> None:
+    (found,) = translated("pull_request_review", "submitted", pull_request=pull("interlock/12-2"), review=review())
+    assert found.to == e.Address(repo_id=7, issue=12, generation=2) and found.key == "review:10:approved"
+    assert isinstance(found.event, e.ReviewSubmitted) and found.event.head == A
+    for foreign in (pull("interlock/12", FORK), pull("interlock/12", None), pull("interlock/012"), pull("main")):
+        assert not translated("pull_request_review", "submitted", pull_request=foreign, review=review())
+        assert not translated("pull_request", "closed", pull_request=foreign)
+    ours = pull("interlock/12")
+    assert not translated("pull_request_review", "submitted", pull_request=ours, review=review(user=OURSELVES))
+    assert not translated("pull_request_review", "submitted", pull_request=ours, review=review(state="pending"))
+    assert not translated("pull_request", "closed", OURSELVES, pull_request=ours)
+    (closed,) = translated("pull_request", "closed", pull_request=ours)
+    assert closed.key == "pull_request:closed:6:2026-01-02T03:04:05+00:00"
+
+
+@pytest.mark.parametrize(
+    ("about", "issue", "generation"),
+    [("octo/app#12", 12, 1), ("octo/app#12/3@" + A, 12, 1), ("octo/app#12~2/3@" + A, 12, 2), ("octo/app", None, None),
+     ("a@octo/app#12", None, None), ("octo/app#x", None, None), (None, None, None)],
+)  # fmt: skip
+def test_a_button_is_for_the_ticket_in_its_external_id(about: Any, issue: int | None, generation: int | None) -> None:
+    button = {"identifier": "release"}
+    found = translated("check_run", "requested_action", check_run=run(about), requested_action=button)
+    assert [item.to for item in found] == (
+        [e.Address(repo_id=7, issue=issue, generation=generation)] if issue is not None else []
+    )
+    assert not translated("check_run", "requested_action", check_run=run(about, {"id": 2}), requested_action=button)
+
+
+def test_a_push_is_to_a_ticket_s_branch_or_moves_a_base() -> None:
+    (found,) = translated("push", None, OURSELVES, ref="refs/heads/interlock/12", before=NOTHING, after=A, forced=True)
+    assert found.to == e.Address(repo_id=7, issue=12, generation=1) and found.key.endswith(f":{NOTHING}:{A}")
+    assert isinstance(found.event, e.BranchPushed) and found.event.ours and found.event.before is None
+    (moved,) = translated("push", ref="refs/heads/main", before=A, after=B, forced=False)
+    assert moved.to == e.Address(repo_id=7, base_ref="main") and moved.key == f"push:refs/heads/main:{A}:{B}"
+    assert not translated("push", ref="refs/heads/main", before=A, after=NOTHING)
+    assert not translated("push", ref="refs/tags/interlock/12", before=A, after=B)
+
+
+def test_what_we_do_not_know_is_nothing_and_what_does_not_fit_is_an_error() -> None:
+    assert not translated("star", "created")
+    with pytest.raises(ValueError):
+        translated("issues", "closed", {"login": "no id"}, issue=ISSUE)
+    with pytest.raises(ValueError):
+        translated("issues", "closed", issue={**ISSUE, "number": "twelve"})
