@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, Request
+from pydantic import SecretStr
 
 from bot import server
 from bot.app import Ports, checked
@@ -21,6 +22,8 @@ from bot.clock import SystemClock
 from bot.errors import Misconfigured
 from bot.metrics import Metrics
 from bot.store.store import SqliteStore, open_store
+from schemas.agent import Usage
+from schemas.events import AgentDeclined
 from schemas.settings import Settings
 
 SECRET = "a secret"
@@ -117,3 +120,27 @@ def test_nothing_starts_without_a_secret() -> None:
     with pytest.raises(Misconfigured, match="WEBHOOK_SECRET"):
         checked(Settings(app_id=1, private_key_file=Path("/dev/null")))
     assert Ports().harness is None
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1.evil.example", "http://localhost@evil.example", "https://api.github.com"]
+)
+def test_the_sandbox_is_off_against_loopback_alone(url: str) -> None:
+    settings = Settings(
+        app_id=1, private_key_file=Path("/dev/null"), webhook_secret=SecretStr("s"), sandbox="off", github_api_url=url
+    )
+    with pytest.raises(Misconfigured, match="loopback"):
+        checked(settings)
+    assert checked(settings.model_copy(update={"github_api_url": "http://127.0.0.1:8000"}))
+
+
+def test_the_metrics_count_decisions_and_what_the_model_used() -> None:
+    metrics = Metrics()
+    metrics.decided(AgentDeclined(reason="no", usage=Usage(input_tokens=5, output_tokens=2)))
+    page = metrics.page(tickets={"done": 3}, entries={}, effects={}, oldest_event=0.5, audit=9).decode()
+    for line in (
+        'interlock_decisions_total{event="agent_declined"} 1.0', 'interlock_tokens_total{direction="input"} 5.0',
+        'interlock_tokens_total{direction="output"} 2.0', 'interlock_tickets{state="done"} 3.0',
+        "interlock_oldest_event_seconds 0.5", "interlock_audit_records 9.0",
+    ):  # fmt: skip
+        assert line in page
