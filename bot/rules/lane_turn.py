@@ -67,36 +67,28 @@ class LaneTurn:
             self.back(entry, E.QUARANTINED, q.ErrorClass.INFRA, Evidence(reason=error))
             return
         cls = q.ErrorClass.INFRA if counts else None
-        self.move_entry(
-            EntryMove(entry=entry, to=E.QUEUED, error=error, error_class=cls, counts=counts, delay_seconds=delay)
-        )
+        step = EntryMove(entry=entry, to=E.QUEUED, error=error, error_class=cls, counts=counts, delay_seconds=delay)
+        self.move_entry(step)
 
     def back(self, entry: str, to: q.EntryState, cls: q.ErrorClass, evidence: Evidence) -> None:
         """Out of the queue, with the reason."""
-        known = self.move_entry(
-            EntryMove(entry=entry, to=to, error_class=cls, error=evidence.reason, evidence=evidence, counts=True)
-        )
+        step = EntryMove(entry=entry, to=to, error_class=cls, error=evidence.reason, evidence=evidence, counts=True)
+        known = self.move_entry(step)
         if known is not None and known.ticket:
-            self.emits.append(
-                e.EntryReturned(
-                    ticket=known.ticket, entry=entry, entry_kind=kind_of(known), task=known.task, state=to,
-                    error_class=cls, evidence=evidence,
-                )
-            )  # fmt: skip
+            event = e.EntryReturned(ticket=known.ticket, entry=entry, entry_kind=kind_of(known), task=known.task,
+                                    state=to, error_class=cls, evidence=evidence)  # fmt: skip
+            self.emits.append(event)
 
     def landed(self, to: q.EntryState, carriage: q.Carriage) -> None:
         """At rest on the branch."""
         known = self.move_entry(EntryMove(entry=carriage.entry, to=to, commit=carriage.commit))
         if known is not None and known.ticket:
-            self.emits.append(
-                e.EntryLanded(
-                    ticket=known.ticket, entry=known.id, entry_kind=kind_of(known), task=known.task, state=to,
-                    commit=carriage.commit, tree=carriage.tree, commits=carriage.commits, paths=carriage.paths,
-                    digest=carriage.digest, dropped=carriage.dropped,
-                    verdict=self.lane.train.verdict if self.lane.train else "",
-                    onto=known.rebase.onto if known.rebase else None,
-                )
-            )  # fmt: skip
+            event = e.EntryLanded(ticket=known.ticket, entry=known.id, entry_kind=kind_of(known), task=known.task,
+                                  state=to, commit=carriage.commit, tree=carriage.tree, commits=carriage.commits,
+                                  paths=carriage.paths, digest=carriage.digest, dropped=carriage.dropped,
+                                  verdict=self.lane.train.verdict if self.lane.train else "",
+                                  onto=known.rebase.onto if known.rebase else None)  # fmt: skip
+            self.emits.append(event)
 
     def requeue_train(self, why: str, *, counts: bool = False, delay: float = 0.0) -> None:
         """Take the train apart; nothing of it was landed."""

@@ -176,7 +176,11 @@ def _head_read(turn: LaneTurn, train: q.Train, event: q.HeadRead) -> None:
         settled = tuple(i.model_copy(update={"settled": True}) if i == intent else i for i in train.intents)
         turn.set(train=train.model_copy(update={"intents": settled}))
         if pending_intent(turn.lane) is None:
-            _landed(turn, train)
+            for carriage in train.carriages:
+                turn.landed(E.LANDED, carriage)
+            rebased = turn.entries[train.carriages[-1].entry].rebase
+            fork = rebased.onto if rebased else turn.lane.fork
+            turn.set(train=None, head=train.tip, window=min(MAX_WINDOW, turn.lane.window * 2), fork=fork)
     elif event.head != intent.expected_old:
         turn.requeue_train(f"{intent.ref} moved to {(event.head or 'nothing')[:12]}: composing anew")
         turn.set(head=event.head)
@@ -188,11 +192,3 @@ def _head_read(turn: LaneTurn, train: q.Train, event: q.HeadRead) -> None:
         turn.set(train=None)
     else:
         turn.why = "not pushed yet"
-
-
-def _landed(turn: LaneTurn, train: q.Train) -> None:
-    for carriage in train.carriages:
-        turn.landed(E.LANDED, carriage)
-    rebased = turn.entries[train.carriages[-1].entry].rebase
-    fork = rebased.onto if rebased else turn.lane.fork
-    turn.set(train=None, head=train.tip, window=min(MAX_WINDOW, turn.lane.window * 2), fork=fork)

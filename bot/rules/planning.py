@@ -148,10 +148,10 @@ def _shared(plan: Plan, before: dict[str, set[str]], rules: PlanRules) -> Iterab
 def _reads(plan: Plan, before: dict[str, set[str]]) -> Iterable[Fault]:
     for reader, owner in permutations(plan.tasks, 2):
         if _concurrent(reader, owner, before) and (pair := _meeting(reader.reads, owner.owns)):
-            owned = f"which task {_number(owner.id)} changes at the same time"
-            message = (
-                f"task {_number(reader.id)} reads {pair[0]!r}, {owned}: put one after the other, or do not read it"
+            what = (
+                f"task {_number(reader.id)} reads {pair[0]!r}, which task {_number(owner.id)} changes at the same time"
             )
+            message = f"{what}: put one after the other, or do not read it"
             yield Fault(rule="reads-overlap", task=reader.id, message=message)
 
 
@@ -180,9 +180,8 @@ def repair(plan: Plan, files: Collection[str], rules: PlanRules) -> Plan | None:
         wrong = faults(plan, files, rules)
         if not wrong:
             return hashed(plan)
-        changed = _serialised(plan, wrong[0])
-        if changed is None:
-            return None
+        if (changed := _serialised(plan, wrong[0])) is None:
+            break
         plan = changed
     return None
 

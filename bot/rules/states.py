@@ -88,10 +88,9 @@ class IllegalMove(ValueError):
 
 def move(table: Mapping[tuple[S, str], S], state: S, action: str) -> S:
     """The state that `action` leads to. Raises IllegalMove."""
-    try:
-        return table[state, action]
-    except KeyError:
-        raise IllegalMove(f"no move {action!r} from {state!s}") from None
+    if not may(table, state, action):
+        raise IllegalMove(f"no move {action!r} from {state!s}")
+    return table[state, action]
 
 
 def may(table: Mapping[tuple[S, str], S], state: S, action: str) -> bool:
