@@ -43,7 +43,10 @@ def tally(ticket: Ticket, digest: str, children: Sequence[Verdict]) -> Verdict:
 
 
 def is_excluded(ticket: Ticket, by: Person) -> bool:
-    """The requester, unless by policy, or while the repository has one writer (decisions.md 20), own approvals count."""
+    """Whether this is the requester, whose approval does not count.
+
+    It counts by policy, or else while the repository has one writer (decisions.md 20).
+    """
     counts = ticket.policy.approve.by_requester
     return by.id == ticket.requester.id and not (ticket.single_writer if counts is None else counts)
 

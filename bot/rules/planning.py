@@ -148,10 +148,8 @@ def _shared(plan: Plan, before: dict[str, set[str]], rules: PlanRules) -> Iterab
 def _reads(plan: Plan, before: dict[str, set[str]]) -> Iterable[Fault]:
     for reader, owner in permutations(plan.tasks, 2):
         if _concurrent(reader, owner, before) and (pair := _meeting(reader.reads, owner.owns)):
-            what = (
-                f"task {_number(reader.id)} reads {pair[0]!r}, which task {_number(owner.id)} changes at the same time"
-            )
-            message = f"{what}: put one after the other, or do not read it"
+            owned = f"{pair[0]!r}, which task {_number(owner.id)} changes at the same time"
+            message = f"task {_number(reader.id)} reads {owned}: put one after the other, or do not read it"
             yield Fault(rule="reads-overlap", task=reader.id, message=message)
 
 
