@@ -1,7 +1,5 @@
 """The review gate on what GitHub says now: the last word of each reviewer, and what they may do (decisions.md 4, 20)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from bot.rules import gating

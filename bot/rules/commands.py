@@ -1,7 +1,5 @@
 """What people type: `/interlock <verb> ...` on the first line of a new comment."""
 
-from __future__ import annotations
-
 from schemas.base import Frozen
 
 VERBS = {"approve", "accept", "replan", "answer", "stop", "resume", "retry", "release", "priority", "status", "help"}

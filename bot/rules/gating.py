@@ -1,7 +1,5 @@
 """The review gate, on what the ticket has recorded. The queue asks GitHub again before it lands (bot.rules.approvals)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from bot.rules.reasons import first

@@ -4,8 +4,6 @@ One compiler serves owns, protected and shared paths (decisions.md 15). Whether 
 decided exactly, segment by segment, not by trying paths.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """One decision on a lane while it is being made: the lane as it changes, its entries' moves, and what tickets are told."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal
 

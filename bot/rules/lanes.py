@@ -5,8 +5,6 @@ settled is found again after a crash by the lane's own value: there is no other 
 reading the remote; an infrastructure failure never changes a change's verdict.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import StrEnum
 

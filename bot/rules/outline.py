@@ -1,7 +1,5 @@
 """A repository in a few lines, for an agent that has not seen it: directories with counts, then the files."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Whose file is it: what a Developer may change, and which further file it may be given while it works."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from bot.rules import globs, paths

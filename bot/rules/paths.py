@@ -3,8 +3,6 @@
 The forms that no operation may name at all (.git, '..', control characters) are refused by schemas.change_request.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Callable

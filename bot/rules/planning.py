@@ -4,8 +4,6 @@ Two tasks may run together unless one comes after the other, directly or through
 must own disjoint files; that is decided on the patterns, exactly, so that it holds for files that do not exist yet.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Collection, Iterable

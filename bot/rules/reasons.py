@@ -1,7 +1,5 @@
 """Sentences for people and agents: which of several rules is broken."""
 
-from __future__ import annotations
-
 
 def first(*rules: tuple[bool, str]) -> str | None:
     """The sentence of the first rule that is broken; None if all are kept."""

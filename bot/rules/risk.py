@@ -1,7 +1,5 @@
 """Reasons for which a person must look at a change before it lands, most important first."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

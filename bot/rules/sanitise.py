@@ -3,8 +3,6 @@
 Linear in the text's length: every pattern is bounded or a plain scan, since filters are attack surface themselves.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

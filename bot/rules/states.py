@@ -3,8 +3,6 @@
 Rule 1: a state changes only along its table. Rule 2: nothing here knows why a move is made.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
