@@ -1,7 +1,5 @@
 """How much text fits: a token estimate without a tokenizer, and what goes into a prompt when not everything does."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from schemas.agent import Context

@@ -1,12 +1,8 @@
 """What people type: `/interlock <verb> ...` on the first line of a new comment."""
 
-from __future__ import annotations
-
 from schemas.base import Frozen
 
-VERBS = frozenset(
-    {"approve", "accept", "replan", "answer", "stop", "resume", "retry", "release", "priority", "status", "help"}
-)
+VERBS = {"approve", "accept", "replan", "answer", "stop", "resume", "retry", "release", "priority", "status", "help"}
 
 
 class Command(Frozen):

@@ -4,11 +4,11 @@ One compiler serves owns, protected and shared paths (decisions.md 15). Whether 
 decided exactly, segment by segment, not by trying paths.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+
+_FOLDERS = "(?:[^/]+/)*"
 
 
 def check(glob: str) -> str | None:
@@ -36,26 +36,20 @@ def literal(glob: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _compiled(glob: str) -> re.Pattern[str]:
+    """For a path with a slash behind it, so that every segment ends with one. A repeated `**` says nothing more."""
     parts: list[str] = []
-    segments = glob.split("/")
-    for index, segment in enumerate(segments):
-        last = index == len(segments) - 1
-        if segment == "**":
-            parts.append("(?:[^/]+(?:/[^/]+)*)?" if last else "(?:[^/]+/)*")
-            continue
-        body = "".join({"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char)) for char in segment)
-        parts.append(f"(?=[^/]){body}")
-        if not last:
-            rest_is_optional = all(other == "**" for other in segments[index + 1 :])
-            parts.append("(?:/|$)" if rest_is_optional else "/")
+    for segment in glob.split("/"):
+        if segment != "**":
+            name = "".join({"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char)) for char in segment)
+            parts.append(f"(?=[^/]){name}/")
+        elif parts[-1:] != [_FOLDERS]:
+            parts.append(_FOLDERS)
     return re.compile("".join(parts) + r"\Z")
 
 
 def match(glob: str, path: str) -> bool:
     """Whether one pattern matches one path, case-sensitively."""
-    if path.endswith("/"):
-        return False
-    return _compiled(glob).match(path) is not None
+    return _compiled(glob).match(f"{path}/") is not None
 
 
 def matches(globs: Iterable[str], path: str) -> bool:
@@ -66,29 +60,16 @@ def matches(globs: Iterable[str], path: str) -> bool:
 @lru_cache(maxsize=4096)
 def disjoint(one: str, other: str) -> bool:
     """Whether no path can match both."""
-    return not _meet(tuple(one.split("/")), tuple(other.split("/")))
+    return not _meet(tuple(one.split("/")), tuple(other.split("/")), "**")
 
 
 @lru_cache(maxsize=65536)
-def _meet(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    if not one and not other:
-        return True
-    if one and one[0] == "**":
-        return _meet(one[1:], other) or (bool(other) and _meet(one, other[1:]))
-    if other and other[0] == "**":
-        return _meet(other, one)
+def _meet(one: str | tuple[str, ...], other: str | tuple[str, ...], many: str) -> bool:
+    """Whether something matches both: a path for segments and `**`, a name for characters and `*`."""
     if not one or not other:
-        return False
-    return _segments_meet(one[0], other[0]) and _meet(one[1:], other[1:])
-
-
-@lru_cache(maxsize=65536)
-def _segments_meet(one: str, other: str) -> bool:
-    """Both hold only literals, `?` and `*`; whether some non-empty name matches both."""
-    if not one or not other:
-        return not (one + other).strip("*")
-    if one[0] == "*":
-        return _segments_meet(one[1:], other) or _segments_meet(one, other[1:])
-    if other[0] == "*":
-        return _segments_meet(other, one)
-    return (one[0] == other[0] or "?" in (one[0], other[0])) and _segments_meet(one[1:], other[1:])
+        return {*one, *other} <= {many}
+    left, right = one[0], other[0]
+    if many in (left, right):
+        return _meet(one[1:], other, many) or _meet(one, other[1:], many)
+    alike = _meet(left, right, "*") if many == "**" else left == right or "?" in (left, right)
+    return alike and _meet(one[1:], other[1:], many)

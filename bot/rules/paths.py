@@ -3,56 +3,47 @@
 The forms that no operation may name at all (.git, '..', control characters) are refused by schemas.change_request.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Callable
+
+from bot.rules.reasons import first
 
 MAX_PATH_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
 MAX_DEPTH = 64
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(?:\..*)?\Z", re.IGNORECASE)
-_FORBIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+_REFUSED = frozenset(':<>"|?*')
+_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Co", "Cn", "Zl", "Zp"})
 
 
 def fault(path: str) -> str | None:
     """Why this path may not be created; None if it may."""
-    try:
-        if len(path.encode("utf-8")) > MAX_PATH_BYTES:
-            return f"the path is over {MAX_PATH_BYTES} bytes"
-    except UnicodeEncodeError:
-        return "the path is not valid Unicode"
-    if path.startswith("/"):
-        return "the path is absolute"
-    if "\\" in path:
-        return "the path has a backslash"
-    if unicodedata.normalize("NFC", path) != path:
-        return "the path is not in Unicode's composed form (NFC)"
-    if any(unicodedata.category(char) in _FORBIDDEN_CATEGORIES for char in path):
-        return "the path has a control, format or unassigned character"
     segments = path.split("/")
-    if len(segments) > MAX_DEPTH:
-        return f"the path is over {MAX_DEPTH} directories deep"
-    return next((reason for segment in segments if (reason := _segment(segment))), None)
+    categories = {unicodedata.category(char) for char in path}
+    whole = first(
+        ("Cs" in categories, "the path is not valid Unicode"),
+        (len(path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES, f"the path is over {MAX_PATH_BYTES} bytes"),
+        (path.startswith("/"), "the path is absolute"),
+        ("\\" in path, "the path has a backslash"),
+        (unicodedata.normalize("NFC", path) != path, "the path is not in Unicode's composed form (NFC)"),
+        (bool(categories & _FORBIDDEN_CATEGORIES), "the path has a control, format or unassigned character"),
+        (len(segments) > MAX_DEPTH, f"the path is over {MAX_DEPTH} directories deep"),
+    )
+    return whole or next(filter(None, map(_segment, segments)), None)
 
 
 def _segment(segment: str) -> str | None:
-    if segment in ("", ".", ".."):
-        return "the path has an empty, '.' or '..' segment"
-    if len(segment.encode("utf-8")) > MAX_SEGMENT_BYTES:
-        return f"a name is over {MAX_SEGMENT_BYTES} bytes"
-    if segment.startswith("-"):
-        return f"{segment!r} starts with '-', which commands read as an option"
-    if segment != segment.strip() or segment.endswith("."):
-        return f"{segment!r} starts or ends with a space, or ends with a dot"
-    if any(char in segment for char in ':<>"|?*'):
-        return f"{segment!r} has a character that some systems refuse"
-    if any(char.isspace() and char != " " for char in segment):
-        return f"{segment!r} has an odd space"
-    if _DEVICES.match(segment):
-        return f"{segment!r} is a device name on Windows"
-    return None
+    ragged = segment != segment.strip() or segment.endswith(".")
+    return first(
+        (segment in ("", ".", ".."), "the path has an empty, '.' or '..' segment"),
+        (len(segment.encode("utf-8")) > MAX_SEGMENT_BYTES, f"a name is over {MAX_SEGMENT_BYTES} bytes"),
+        (segment.startswith("-"), f"{segment!r} starts with '-', which commands read as an option"),
+        (ragged, f"{segment!r} starts or ends with a space, or ends with a dot"),
+        (not _REFUSED.isdisjoint(segment), f"{segment!r} has a character that some systems refuse"),
+        (any(char.isspace() and char != " " for char in segment), f"{segment!r} has an odd space"),
+        (_DEVICES.match(segment) is not None, f"{segment!r} is a device name on Windows"),
+    )
 
 
 def twin(path: str, listing: Callable[[str], list[str]]) -> str | None:

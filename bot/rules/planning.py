@@ -4,12 +4,10 @@ Two tasks may run together unless one comes after the other, directly or through
 must own disjoint files; that is decided on the patterns, exactly, so that it holds for files that do not exist yet.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Collection, Iterable
-from itertools import combinations
+from itertools import combinations, permutations, product
 
 from bot.rules import globs, paths
 from schemas.answers import SubmitPlan
@@ -47,20 +45,17 @@ def from_submission(submitted: SubmitPlan, ticket: str, base: str, first_task: i
     ids = {task.key: f"{ticket}/{number}" for number, task in enumerate(submitted.tasks, first_task)}
     tasks = tuple(
         Task(
-            id=ids[task.key],
-            ticket=ticket,
-            kind=task.kind,
-            title=task.title,
-            brief=task.brief,
-            owns=tuple(dict.fromkeys(task.owns)),
-            reads=tuple(dict.fromkeys(task.reads)),
-            after=tuple(dict.fromkeys(ids[key] for key in task.after)),
+            id=ids[task.key], ticket=ticket, kind=task.kind, title=task.title, brief=task.brief, limits=rules.limits,
+            owns=_once(task.owns), reads=_once(task.reads), after=_once(ids[key] for key in task.after),
             checks=tuple(CheckCommand(name=check.name, command=check.command) for check in task.checks),
-            limits=rules.limits,
         )
         for task in submitted.tasks
-    )
-    return hashed(Plan(ticket=ticket, base=base, tasks=tasks, shared=tuple(dict.fromkeys(submitted.shared))))
+    )  # fmt: skip
+    return hashed(Plan(ticket=ticket, base=base, tasks=tasks, shared=_once(submitted.shared)))
+
+
+def _once(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 def hashed(plan: Plan) -> Plan:
@@ -72,12 +67,10 @@ def hashed(plan: Plan) -> Plan:
 
 def faults(plan: Plan, files: Collection[str], rules: PlanRules) -> tuple[Fault, ...]:
     """Everything that is wrong with a plan for a tree of these files; empty if it may be built."""
-    found: list[Fault] = []
+    found = [fault for task in plan.tasks for fault in _patterns(task, files)]
     if len(plan.tasks) > rules.max_tasks:
         message = f"{len(plan.tasks)} tasks are more than the {rules.max_tasks} allowed: merge the smallest"
-        found.append(Fault(rule="too-many-tasks", message=message))
-    for task in plan.tasks:
-        found += _patterns(task, files)
+        found.insert(0, Fault(rule="too-many-tasks", message=message))
     before = ancestors(plan.tasks)
     looped = [task.id for task in plan.tasks if task.id in before[task.id]]
     if looped:
@@ -100,8 +93,7 @@ def _patterns(task: Task, files: Collection[str]) -> Iterable[Fault]:
         if globs.check(glob):
             continue
         if globs.literal(glob):
-            reason = None if glob in files else paths.fault(glob)
-            if reason:
+            if glob not in files and (reason := paths.fault(glob)):
                 yield Fault(rule="path", task=task.id, message=f"{glob!r} cannot be created: {reason}")
         elif not any(globs.match(glob, path) for path in files) and not _new_folder(glob, files):
             message = f"{glob!r} matches no file: name the files that will be new, or correct the pattern"
@@ -116,17 +108,11 @@ def _new_folder(glob: str, files: Collection[str]) -> bool:
 
 def ancestors(tasks: Iterable[Task]) -> dict[str, set[str]]:
     """For each task, all that it comes after, directly or not."""
-    direct = {task.id: set(task.after) for task in tasks}
-    found: dict[str, set[str]] = {}
-    for name in direct:
-        seen: set[str] = set()
-        stack = list(direct[name])
-        while stack:
-            other = stack.pop()
-            if other not in seen:
-                seen.add(other)
-                stack.extend(direct.get(other, ()))
-        found[name] = seen
+    found = {task.id: set(task.after) for task in tasks}
+    for middle, before in found.items():
+        for after in found.values():
+            if middle in after:
+                after |= before
     return found
 
 
@@ -135,50 +121,34 @@ def _concurrent(one: Task, other: Task, before: dict[str, set[str]]) -> bool:
 
 
 def _meeting(one: Iterable[str], other: Iterable[str]) -> tuple[str, str] | None:
-    for left in one:
-        for right in other:
-            if not globs.disjoint(left, right):
-                return left, right
-    return None
+    return next((pair for pair in product(one, other) if not globs.disjoint(*pair)), None)
 
 
 def _overlaps(plan: Plan, before: dict[str, set[str]]) -> Iterable[Fault]:
     for one, other in combinations(plan.tasks, 2):
-        pair = _meeting(one.owns, other.owns) if _concurrent(one, other, before) else None
-        if pair:
+        if _concurrent(one, other, before) and (pair := _meeting(one.owns, other.owns)):
             same = f"both own {pair[0]!r}" if pair[0] == pair[1] else f"own {pair[0]!r} and {pair[1]!r}, which can meet"
-            message = (
-                f"tasks {_number(one.id)} and {_number(other.id)} may run together but {same}: "
-                "give the files to one of them, or put one after the other"
-            )
+            what = f"tasks {_number(one.id)} and {_number(other.id)} may run together but {same}"
+            message = f"{what}: give the files to one of them, or put one after the other"
             yield Fault(rule="owns-overlap", task=other.id, message=message)
 
 
 def _shared(plan: Plan, before: dict[str, set[str]], rules: PlanRules) -> Iterable[Fault]:
-    everybody = {task.id for task in plan.tasks}
     for task in plan.tasks:
-        pair = _meeting(task.owns, (*plan.shared, *rules.shared))
-        missing = everybody - before[task.id] - {task.id}
-        if pair and missing:
+        missing = before.keys() - before[task.id] - {task.id}
+        if missing and (pair := _meeting(task.owns, (*plan.shared, *rules.shared))):
+            what = f"task {_number(task.id)} owns the shared {pair[0]!r}"
             numbers = ", ".join(sorted(map(_number, missing), key=int))
-            message = (
-                f"task {_number(task.id)} owns the shared {pair[0]!r}, so it must come after all others ({numbers})"
-            )
+            message = f"{what}, so it must come after all others ({numbers})"
             yield Fault(rule="shared", task=task.id, message=message)
 
 
 def _reads(plan: Plan, before: dict[str, set[str]]) -> Iterable[Fault]:
-    for reader in plan.tasks:
-        for owner in plan.tasks:
-            if reader.id == owner.id or not _concurrent(reader, owner, before):
-                continue
-            pair = _meeting(reader.reads, owner.owns)
-            if pair:
-                message = (
-                    f"task {_number(reader.id)} reads {pair[0]!r}, which task {_number(owner.id)} changes at the same "
-                    "time: put one after the other, or do not read it"
-                )
-                yield Fault(rule="reads-overlap", task=reader.id, message=message)
+    for reader, owner in permutations(plan.tasks, 2):
+        if _concurrent(reader, owner, before) and (pair := _meeting(reader.reads, owner.owns)):
+            owned = f"{pair[0]!r}, which task {_number(owner.id)} changes at the same time"
+            message = f"task {_number(reader.id)} reads {owned}: put one after the other, or do not read it"
+            yield Fault(rule="reads-overlap", task=reader.id, message=message)
 
 
 def waves(plan: Plan) -> tuple[tuple[str, ...], ...]:
@@ -190,8 +160,7 @@ def waves(plan: Plan) -> tuple[tuple[str, ...], ...]:
         if not ready:
             raise ValueError("the plan has a cycle")
         found.append(ready)
-        for name in ready:
-            del left[name]
+        left = {name: after for name, after in left.items() if name not in ready}
     return tuple(found)
 
 
@@ -207,31 +176,25 @@ def repair(plan: Plan, files: Collection[str], rules: PlanRules) -> Plan | None:
         wrong = faults(plan, files, rules)
         if not wrong:
             return hashed(plan)
-        if any(fault.rule not in ("owns-overlap", "shared", "reads-overlap") for fault in wrong):
-            return None
-        changed = _serialised(plan, wrong[0], ancestors(plan.tasks))
-        if changed is None:
-            return None
+        if (changed := _serialised(plan, wrong[0])) is None:
+            break
         plan = changed
     return None
 
 
-def _serialised(plan: Plan, fault: Fault, before: dict[str, set[str]]) -> Plan | None:
+def _serialised(plan: Plan, fault: Fault) -> Plan | None:
+    """The plan with the fault's task after all that it meets; None if the tasks' order is not what is wrong with it."""
+    if fault.rule not in ("owns-overlap", "shared", "reads-overlap"):
+        return None
+    before = ancestors(plan.tasks)
     late = next(task for task in plan.tasks if task.id == fault.task)
-    if fault.rule == "shared":
-        wanted = {task.id for task in plan.tasks if task.id != late.id and late.id not in before[task.id]}
-        if len(wanted) < len(plan.tasks) - 1:
-            return None
-    elif fault.rule == "reads-overlap":
-        wanted = {
-            o.id
-            for o in plan.tasks
-            if o.id != late.id and _meeting(late.reads, o.owns) and _concurrent(late, o, before)
-        }
-    else:
-        wanted = {
-            o.id for o in plan.tasks if o.id != late.id and _meeting(late.owns, o.owns) and _concurrent(late, o, before)
-        }
-    after = tuple(task.id for task in plan.tasks if task.id in wanted | set(late.after))
+    others = [task for task in plan.tasks if task is not late]
+    if fault.rule != "shared":
+        mine = late.reads if fault.rule == "reads-overlap" else late.owns
+        others = [o for o in others if _concurrent(late, o, before) and _meeting(mine, o.owns)]
+    elif any(late.id in before[other.id] for other in others):
+        return None
+    wanted = {*late.after, *(other.id for other in others)}
+    after = tuple(task.id for task in plan.tasks if task.id in wanted)
     changed = late.model_copy(update={"after": after})
-    return plan.model_copy(update={"tasks": tuple(changed if t.id == late.id else t for t in plan.tasks)})
+    return plan.model_copy(update={"tasks": tuple(changed if task is late else task for task in plan.tasks)})

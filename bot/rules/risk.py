@@ -1,7 +1,5 @@
 """Reasons for which a person must look at a change before it lands, most important first."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -20,29 +18,16 @@ def is_test(path: str) -> bool:
 
 def holds(patch: Sequence[Edit], *, protected: Sequence[str], tested: bool) -> tuple[str, ...]:
     """Why a person must release this change; empty if nobody needs to. `tested`: at least one check gates it."""
-    found: list[str] = []
-    touched = sorted({name for edit in patch for name in _names(edit)})
-    guarded = [path for path in touched if globs.matches(protected, path)]
-    if guarded:
-        found.append(f"it touches protected files: {_list(guarded)}")
-    gone = sorted(edit.path if isinstance(edit, Delete) else edit.source
-                  for edit in patch if isinstance(edit, Delete | Rename) and is_test(_old(edit)))  # fmt: skip
-    if gone:
-        found.append(f"it takes tests away: {_list(gone)}")
-    hidden = sorted(edit.path for edit in patch if _hides(edit))
-    if hidden:
-        found.append(f"it adds characters that nobody can see: {_list(hidden)}")
-    if not tested:
-        found.append("nothing was tested: there is no check for it")
-    return tuple(found)
-
-
-def _old(edit: Delete | Rename) -> str:
-    return edit.path if isinstance(edit, Delete) else edit.source
-
-
-def _names(edit: Edit) -> tuple[str, ...]:
-    return (edit.path, edit.source) if isinstance(edit, Rename) else (edit.path,)
+    gone = {edit.path for edit in patch if isinstance(edit, Delete)}
+    gone |= {edit.source for edit in patch if isinstance(edit, Rename)}
+    touched = gone | {edit.path for edit in patch}
+    reasons = {
+        "it touches protected files": [path for path in touched if globs.matches(protected, path)],
+        "it takes tests away": [path for path in gone if is_test(path)],
+        "it adds characters that nobody can see": [edit.path for edit in patch if _hides(edit)],
+    }
+    found = [f"{reason}: {_list(sorted(names))}" for reason, names in reasons.items() if names]
+    return tuple(found) if tested else (*found, "nothing was tested: there is no check for it")
 
 
 def _list(names: Sequence[str]) -> str:

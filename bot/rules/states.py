@@ -3,8 +3,6 @@
 Rule 1: a state changes only along its table. Rule 2: nothing here knows why a move is made.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
@@ -17,94 +15,69 @@ from schemas.ticket import TicketState as T
 
 S = TypeVar("S")
 
-TICKET_MOVES: Final[Mapping[tuple[T, str], T]] = {
-    (T.OPENED, "read"): T.CLARIFYING,
-    (T.OPENED, "decline"): T.DECLINED,
-    (T.CLARIFYING, "ask"): T.ASKING,
-    (T.CLARIFYING, "settle"): T.PLANNING,
-    (T.CLARIFYING, "decline"): T.DECLINED,
-    (T.ASKING, "clarify"): T.CLARIFYING,
-    (T.ASKING, "plan"): T.PLANNING,
-    (T.PLANNING, "ask"): T.ASKING,
-    (T.PLANNING, "propose"): T.PROPOSED,
-    (T.PLANNING, "decline"): T.DECLINED,
-    (T.PROPOSED, "plan"): T.PLANNING,
-    (T.PROPOSED, "build"): T.BUILDING,
-    (T.BUILDING, "try"): T.TRIALING,
-    (T.TRIALING, "build"): T.BUILDING,
-    (T.TRIALING, "review"): T.REVIEWING,
-    (T.TRIALING, "land"): T.LANDING,
-    (T.REVIEWING, "build"): T.BUILDING,
-    (T.REVIEWING, "try"): T.TRIALING,
-    (T.REVIEWING, "land"): T.LANDING,
-    (T.REVIEWING, "finish"): T.DONE,
-    (T.LANDING, "try"): T.TRIALING,
-    (T.LANDING, "finish"): T.DONE,
-    **{(state, "stop"): T.STOPPED for state in T if state not in (T.DONE, T.DECLINED, T.CANCELLED, T.STOPPED)},
-    **{(state, "cancel"): T.CANCELLED for state in T if state not in (T.DONE, T.DECLINED, T.CANCELLED)},
-    **{
-        (T.STOPPED, f"resume:{state}"): state
-        for state in (T.OPENED, T.CLARIFYING, T.ASKING, T.PLANNING, T.PROPOSED, T.BUILDING, T.TRIALING)
-    },
-    (T.STOPPED, "finish"): T.DONE,
-}
 
-TASK_MOVES: Final[Mapping[tuple[K, str], K]] = {
-    (K.WAITING, "free"): K.READY,
-    (K.READY, "start"): K.RUNNING,
-    (K.RUNNING, "submit"): K.SUBMITTED,
-    (K.RUNNING, "hold"): K.HELD,
-    (K.RUNNING, "return"): K.READY,
-    (K.RUNNING, "fail"): K.FAILED,
-    (K.HELD, "release"): K.SUBMITTED,
-    (K.SUBMITTED, "land"): K.LANDED,
-    (K.HELD, "land"): K.LANDED,
-    (K.SUBMITTED, "return"): K.READY,
-    (K.SUBMITTED, "fail"): K.FAILED,
-    (K.SUBMITTED, "quarantine"): K.QUARANTINED,
-    (K.LANDED, "return"): K.READY,
-    (K.FAILED, "retry"): K.READY,
-    (K.QUARANTINED, "retry"): K.READY,
-    (K.HELD, "return"): K.READY,
-    **{(state, "cancel"): K.CANCELLED for state in K if state not in (K.LANDED, K.CANCELLED)},
-}
-
-RUN_MOVES: Final[Mapping[tuple[R, str], R]] = {
-    (R.STARTED, "succeed"): R.SUCCEEDED,
-    (R.STARTED, "fail"): R.FAILED,
-    (R.STARTED, "interrupt"): R.INTERRUPTED,
-    (R.STARTED, "cancel"): R.CANCELLED,
-}
+def _moves(*rows: tuple[S, Mapping[str, S]]) -> dict[tuple[S, str], S]:
+    return {(state, action): after for state, exits in rows for action, after in exits.items()}
 
 
-ENTRY_MOVES: Final[Mapping[tuple[E, str], E]] = {
-    (E.QUEUED, "compose"): E.COMPOSED,
-    (E.COMPOSED, "check"): E.CHECKING,
-    (E.CHECKING, "prepare"): E.LANDING,
-    (E.LANDING, "settle"): E.LANDED,
-    **{(state, "found landed"): E.LANDED for state in (E.QUEUED, E.CANCELLED, E.SUPERSEDED)},
-    **{(state, "settle"): E.LANDED for state in (E.CANCELLED, E.SUPERSEDED)},
-    (E.QUEUED, "nothing to change"): E.NOOP,
-    **{(state, "retry"): E.QUEUED for state in (E.REWORK, E.QUARANTINED)},
-    **{(state, "again"): E.QUEUED for state in (E.QUEUED, E.COMPOSED, E.CHECKING, E.LANDING)},
-    **{(state, "send back"): E.REWORK for state in (E.QUEUED, E.COMPOSED, E.CHECKING, E.LANDING)},
-    **{(state, "set aside"): E.QUARANTINED for state in (E.QUEUED, E.COMPOSED, E.CHECKING, E.LANDING)},
-    (E.HELD, "release"): E.QUEUED,
-    (E.QUARANTINED, "release"): E.QUEUED,
-    **{(state, "withdraw"): E.CANCELLED for state in (E.QUEUED, E.HELD, E.COMPOSED, E.CHECKING, E.REWORK)},
-    **{(state, "replace"): E.SUPERSEDED for state in (E.QUEUED, E.HELD, E.REWORK)},
-}
+_OVER = (T.DONE, T.DECLINED, T.CANCELLED)
+_RESUMABLE = (T.OPENED, T.CLARIFYING, T.ASKING, T.PLANNING, T.PROPOSED, T.BUILDING, T.TRIALING)
 
-TRAIN_MOVES: Final[Mapping[tuple[N, str], N]] = {(N.COMPOSED, "green"): N.CHECKED, (N.CHECKED, "confirm"): N.LANDING}
+TICKET_MOVES: Final = _moves(
+    (T.OPENED, {"read": T.CLARIFYING, "decline": T.DECLINED}),
+    (T.CLARIFYING, {"ask": T.ASKING, "settle": T.PLANNING, "decline": T.DECLINED}),
+    (T.ASKING, {"clarify": T.CLARIFYING, "plan": T.PLANNING}),
+    (T.PLANNING, {"ask": T.ASKING, "propose": T.PROPOSED, "decline": T.DECLINED}),
+    (T.PROPOSED, {"plan": T.PLANNING, "build": T.BUILDING}),
+    (T.BUILDING, {"try": T.TRIALING}),
+    (T.TRIALING, {"build": T.BUILDING, "review": T.REVIEWING, "land": T.LANDING}),
+    (T.REVIEWING, {"build": T.BUILDING, "try": T.TRIALING, "land": T.LANDING, "finish": T.DONE}),
+    (T.LANDING, {"try": T.TRIALING, "finish": T.DONE}),
+    *((state, {"stop": T.STOPPED}) for state in T if state not in (*_OVER, T.STOPPED)),
+    *((state, {"cancel": T.CANCELLED}) for state in T if state not in _OVER),
+    (T.STOPPED, {f"resume:{state}": state for state in _RESUMABLE}),
+    (T.STOPPED, {"finish": T.DONE}),
+)
 
-LANE_MOVES: Final[Mapping[tuple[L, str], L]] = {
-    (L.OPEN, "base is red"): L.FROZEN,
-    (L.FROZEN, "head moved"): L.OPEN,
-    (L.OPEN, "pause"): L.PAUSED,
-    (L.FROZEN, "pause"): L.PAUSED,
-    (L.PAUSED, "resume"): L.OPEN,
-    (L.FROZEN, "resume"): L.OPEN,
-}
+TASK_MOVES: Final = _moves(
+    (K.WAITING, {"free": K.READY}),
+    (K.READY, {"start": K.RUNNING}),
+    (K.RUNNING, {"submit": K.SUBMITTED, "hold": K.HELD, "return": K.READY, "fail": K.FAILED}),
+    (K.HELD, {"release": K.SUBMITTED, "land": K.LANDED, "return": K.READY}),
+    (K.SUBMITTED, {"land": K.LANDED, "return": K.READY, "fail": K.FAILED, "quarantine": K.QUARANTINED}),
+    (K.LANDED, {"return": K.READY}),
+    (K.FAILED, {"retry": K.READY}),
+    (K.QUARANTINED, {"retry": K.READY}),
+    *((state, {"cancel": K.CANCELLED}) for state in K if state not in (K.LANDED, K.CANCELLED)),
+)
+
+RUN_MOVES: Final = _moves(
+    (R.STARTED, {"succeed": R.SUCCEEDED, "fail": R.FAILED, "interrupt": R.INTERRUPTED, "cancel": R.CANCELLED})
+)
+
+_UNDER_WAY = (E.QUEUED, E.COMPOSED, E.CHECKING, E.LANDING)
+WITHDRAWN = (E.CANCELLED, E.SUPERSEDED)
+
+ENTRY_MOVES: Final = _moves(
+    (E.QUEUED, {"compose": E.COMPOSED, "nothing to change": E.NOOP}),
+    (E.COMPOSED, {"check": E.CHECKING}),
+    (E.CHECKING, {"prepare": E.LANDING}),
+    *((state, {"settle": E.LANDED}) for state in (E.LANDING, *WITHDRAWN)),
+    *((state, {"found landed": E.LANDED}) for state in (E.QUEUED, *WITHDRAWN)),
+    *((state, {"again": E.QUEUED, "send back": E.REWORK, "set aside": E.QUARANTINED}) for state in _UNDER_WAY),
+    *((state, {"retry": E.QUEUED}) for state in (E.REWORK, E.QUARANTINED)),
+    *((state, {"release": E.QUEUED}) for state in (E.HELD, E.QUARANTINED)),
+    *((state, {"withdraw": E.CANCELLED}) for state in (E.QUEUED, E.HELD, E.COMPOSED, E.CHECKING, E.REWORK)),
+    *((state, {"replace": E.SUPERSEDED}) for state in (E.QUEUED, E.HELD, E.REWORK)),
+)
+
+TRAIN_MOVES: Final = _moves((N.COMPOSED, {"green": N.CHECKED}), (N.CHECKED, {"confirm": N.LANDING}))
+
+LANE_MOVES: Final = _moves(
+    (L.OPEN, {"base is red": L.FROZEN, "pause": L.PAUSED}),
+    (L.FROZEN, {"head moved": L.OPEN, "pause": L.PAUSED, "resume": L.OPEN}),
+    (L.PAUSED, {"resume": L.OPEN}),
+)
 
 
 class IllegalMove(ValueError):
@@ -113,10 +86,9 @@ class IllegalMove(ValueError):
 
 def move(table: Mapping[tuple[S, str], S], state: S, action: str) -> S:
     """The state that `action` leads to. Raises IllegalMove."""
-    try:
-        return table[state, action]
-    except KeyError:
-        raise IllegalMove(f"no move {action!r} from {state!s}") from None
+    if not may(table, state, action):
+        raise IllegalMove(f"no move {action!r} from {state!s}")
+    return table[state, action]
 
 
 def may(table: Mapping[tuple[S, str], S], state: S, action: str) -> bool:

@@ -54,3 +54,9 @@ def test_what_is_no_pattern_is_said() -> None:
     for glob in ("/a", "a/", "a//b", "a/../b", "a**", "[a]", "{a,b}", "!a", "a\\b", "a\nb"):
         assert globs.check(glob), glob
     assert globs.check("src/**/*.py") is None
+
+
+def test_a_repeated_pattern_costs_no_more_and_a_line_feed_is_a_character() -> None:
+    assert not globs.match("**/" * 500 + "x", "/".join("abcdefghij"))
+    assert globs.match("**/**/**", "a/b") and globs.match("a/**/**/b", "a/b")
+    assert not globs.match("a/**", "a\n")
