@@ -10,14 +10,15 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from bot.errors import InterlockError, Rejected, Stale, Transient
 from bot.metrics import Metrics
 from bot.pipeline import stages
-from bot.ports import Clock, People, Performed, Performer, Queue, Store
+from bot.ports import Clock, Due, People, Performed, Performer, Queue, Store
 from schemas.base import Person
+from schemas.decision import Decision
 from schemas.effects import Effect
 from schemas.events import Addressed, IssueLabelled
 from schemas.lease import Lease
@@ -141,8 +142,7 @@ class Loop:
         while (due := await self.store.next_event(ticket)) is not None:
             now = self.clock.wall()
             try:
-                generation = int(due.event.ticket.partition("~")[2] or 1)
-                decision = stages.decide(due.ticket, due.event, now, generation)
+                decision = _decided(due, now)
                 if isinstance(decision, str):
                     await self.store.discard(due.seq, decision, now)
                     continue
@@ -169,21 +169,27 @@ class Loop:
 
     async def _perform_one(self, performer: Performer, lease: Lease, effect: Effect) -> None:
         try:
+            await self._settled(performer, lease, effect)
+        except (Stale, Transient) as error:  # not ours any more, or not written: it is leased again when its time is up
+            log.warning("effect.stale", extra={"effect": lease.key, "fence": lease.fence, "error": str(error)})
+
+    async def _settled(self, performer: Performer, lease: Lease, effect: Effect) -> None:
+        delay = retry_in(lease.attempts)
+        try:
             performed = await self._with_heartbeat(lease, performer.perform(effect, lease))
             await self.store.settle(lease, performed.outcome, self.clock.wall(), shown=performed.shown)
         except Stale:
-            log.warning("effect.stale", extra={"effect": lease.key, "fence": lease.fence})
+            raise
         except Rejected as error:
             log.warning("effect.refused", extra={"effect": lease.key, "error": str(error)})
             await self.store.refuse(lease, str(error), self.clock.wall())
         except (InterlockError, OSError) as error:
-            delay = getattr(error, "retry_after", None) or retry_in(lease.attempts)
+            delay = getattr(error, "retry_after", None) or delay
             log.warning("effect.postponed", extra={"effect": lease.key, "error": str(error), "seconds": delay})
             await self.store.nack(lease, str(error), delay, self.clock.wall())
         except Exception as error:  # a defect of ours must not take the other tickets down with it
             log.exception("effect.failed", extra={"effect": lease.key})
-            what = f"{type(error).__name__}: {error}"
-            await self.store.nack(lease, what, retry_in(lease.attempts), self.clock.wall())
+            await self.store.nack(lease, f"{type(error).__name__}: {error}", delay, self.clock.wall())
 
     async def _with_heartbeat(self, lease: Lease, work: Awaitable[Performed]) -> Performed:
         """Keep the lease alive while the work runs; if it is lost, stop the work. Raises Stale."""
@@ -221,3 +227,13 @@ class Loop:
             await asyncio.sleep(FIRST_RETRY)
         self.events.set()
         self.lanes.set()
+
+
+def _decided(due: Due, now: datetime) -> Decision | str:
+    """The decision, or why there is none. An event that our own code fails on is recorded so, and left behind:
+    deciding it again after a restart would only fail again, and nothing else would ever be decided."""
+    try:
+        return stages.decide(due.ticket, due.event, now, int(due.event.ticket.partition("~")[2] or 1))
+    except Exception as error:
+        log.exception("event.failed", extra={"ticket": due.event.ticket, "kind": due.event.kind})
+        return f"not decided, a defect of Interlock: {type(error).__name__}: {error}"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-_FOLDERS = "(?:[^/]+/)*"
+MAX_SEGMENTS, MAX_NAME = 64, 255
 
 
 def check(glob: str) -> str | None:
@@ -17,7 +17,10 @@ def check(glob: str) -> str | None:
         return f"{glob!r} starts with '/': patterns are relative to the repository's root"
     if glob.endswith("/"):
         return f"{glob!r} ends with '/': write {glob}** for everything below it"
-    for segment in glob.split("/"):
+    segments = glob.split("/")
+    if len(segments) > MAX_SEGMENTS or max(map(len, segments)) > MAX_NAME:
+        return f"{glob[:50]!r}... is longer than any path: {MAX_SEGMENTS} names of {MAX_NAME} characters are the most"
+    for segment in segments:
         if segment in ("", ".", ".."):
             return f"{glob!r} has an empty, '.' or '..' segment"
         if "**" in segment and segment != "**":
@@ -36,15 +39,23 @@ def literal(glob: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _compiled(glob: str) -> re.Pattern[str]:
-    """For a path with a slash behind it, so that every segment ends with one. A repeated `**` says nothing more."""
-    parts: list[str] = []
+    """For a path with a slash behind it, so that every segment ends with one."""
+    groups: list[list[str]] = [[]]
     for segment in glob.split("/"):
-        if segment != "**":
-            name = "".join({"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char)) for char in segment)
-            parts.append(f"(?=[^/]){name}/")
-        elif parts[-1:] != [_FOLDERS]:
-            parts.append(_FOLDERS)
-    return re.compile("".join(parts) + r"\Z")
+        if segment == "**":
+            groups.append([])
+        else:
+            parts = [re.escape(part).replace(r"\?", "[^/]") for part in segment.split("*")]
+            groups[-1].append(f"(?=[^/]){_chain(parts, '[^/]')}/")
+    return re.compile(_chain(["".join(group) for group in groups], "(?:[^/]+/)") + r"\Z")
+
+
+def _chain(parts: list[str], gap: str) -> str:
+    """The parts in this order with any number of gaps between them. Whatever stands between the first and the last may
+    be matched where it first fits: an atomic group keeps hostile patterns from being tried in every other way."""
+    if len(parts) == 1:
+        return parts[0]
+    return parts[0] + "".join(f"(?>{gap}*?{part})" for part in parts[1:-1]) + f"{gap}*{parts[-1]}"
 
 
 def match(glob: str, path: str) -> bool:

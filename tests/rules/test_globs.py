@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import lru_cache
 from itertools import product
 
@@ -60,3 +61,12 @@ def test_a_repeated_pattern_costs_no_more_and_a_line_feed_is_a_character() -> No
     assert not globs.match("**/" * 500 + "x", "/".join("abcdefghij"))
     assert globs.match("**/**/**", "a/b") and globs.match("a/**/**/b", "a/b")
     assert not globs.match("a/**", "a\n")
+
+
+def test_hostile_patterns_are_quick_and_endless_ones_refused() -> None:
+    began = time.perf_counter()
+    assert not globs.match("*e" * 40 + "x", "e" * 200)
+    assert not globs.match("**/a/" * 30 + "x", "/".join("a" * 60))
+    assert globs.disjoint("/".join(["?" * 255] * 64), "/".join(["?" * 255] * 63 + ["a"]))
+    assert time.perf_counter() - began < 1
+    assert globs.check("a" * 256) and globs.check("/".join("a" * 65))
