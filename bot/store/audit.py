@@ -74,11 +74,9 @@ def _keep_text(conn: Connection, text: str) -> str:
     if not text:
         return ""
     digest = digest_of(text)
-    conn.execute(
-        "INSERT INTO texts (digest, body) VALUES (?, ?) "
-        "ON CONFLICT (digest) DO UPDATE SET body = excluded.body, erased = 0 WHERE erased = 1",
-        (digest, text),
-    )
+    sql = """INSERT INTO texts (digest, body) VALUES (?, ?)
+        ON CONFLICT (digest) DO UPDATE SET body = excluded.body, erased = 0 WHERE erased = 1"""
+    conn.execute(sql, (digest, text))
     return digest
 
 
@@ -95,8 +93,7 @@ def _exported(found: Row) -> dict[str, Any]:
 def _verify(conn: Connection) -> Verified:
     faults: list[str] = []
     previous, count = GENESIS, 0
-    for found in conn.execute("SELECT * FROM audit ORDER BY seq"):
-        count += 1
+    for count, found in enumerate(conn.execute("SELECT * FROM audit ORDER BY seq"), 1):
         if found["seq"] != count:
             faults.append(f"row {count} is missing")
             break
@@ -112,18 +109,14 @@ def _verify(conn: Connection) -> Verified:
     for text in conn.execute("SELECT digest, body FROM texts WHERE erased = 0"):
         if text["body"] is None or digest_of(text["body"]) != text["digest"]:
             faults.append(f"text {text['digest']} was changed")
-    missing = conn.execute(
-        "SELECT seq FROM audit WHERE (event <> '' AND event NOT IN (SELECT digest FROM texts)) "
-        "OR (decision <> '' AND decision NOT IN (SELECT digest FROM texts)) ORDER BY seq"
-    )
-    faults += [f"a text of row {row['seq']} is missing" for row in missing]
+    missing = """SELECT seq FROM audit WHERE (event <> '' AND event NOT IN (SELECT digest FROM texts))
+        OR (decision <> '' AND decision NOT IN (SELECT digest FROM texts)) ORDER BY seq"""
+    faults += [f"a text of row {row['seq']} is missing" for row in conn.execute(missing)]
     return Verified(count, tuple(faults), previous)
 
 
-_HISTORY: Final = (
-    "SELECT a.*, e.body AS event_text, d.body AS decision_text FROM audit a "
-    "LEFT JOIN texts e ON e.digest = a.event LEFT JOIN texts d ON d.digest = a.decision "
-)
+_HISTORY: Final = """SELECT a.*, e.body AS event_text, d.body AS decision_text FROM audit a
+    LEFT JOIN texts e ON e.digest = a.event LEFT JOIN texts d ON d.digest = a.decision """
 
 
 class AuditLog(Part):
@@ -140,10 +133,8 @@ class AuditLog(Part):
         """
         seq = 0
         while True:
-            page = await self.database.rows(
-                _HISTORY + "WHERE a.seq > ? AND (? IS NULL OR a.subject = ?) ORDER BY a.seq LIMIT ?",
-                seq, subject, subject, _PAGE,
-            )  # fmt: skip
+            where = "WHERE a.seq > ? AND (? IS NULL OR a.subject = ?) ORDER BY a.seq LIMIT ?"
+            page = await self.database.rows(_HISTORY + where, seq, subject, subject, _PAGE)
             for found in page:
                 seq = found["seq"]
                 row = AuditRow.model_validate(_exported(found))
@@ -184,13 +175,10 @@ class AuditLog(Part):
 
 def _erase(conn: Connection, ticket: str, now: datetime, by: str) -> int:
     # The rows of a lane name every ticket of a train: only lanes that this ticket alone has used go with it.
-    lanes = conn.execute(
-        "SELECT DISTINCT lane FROM entries e WHERE ticket = ? "
-        "AND NOT EXISTS (SELECT 1 FROM entries o WHERE o.lane = e.lane AND o.ticket <> e.ticket)",
-        (ticket,),
-    )
+    lanes = """SELECT DISTINCT lane FROM entries e WHERE ticket = ?
+        AND NOT EXISTS (SELECT 1 FROM entries o WHERE o.lane = e.lane AND o.ticket <> e.ticket)"""
     erased = 0
-    for subject in (ticket, *(row["lane"] for row in lanes)):
+    for subject in (ticket, *(row["lane"] for row in conn.execute(lanes, (ticket,)))):
         for column in ("event", "decision"):
             used = f"erased = 0 AND digest IN (SELECT {column} FROM audit WHERE subject = ?)"
             erased += update(conn, "texts", used, subject, body=None, erased=1)

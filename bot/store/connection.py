@@ -9,7 +9,8 @@ https://sqlite.org/wal.html). It has the standard library's interface, so the ty
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,7 +23,6 @@ else:
     from pysqlite3 import dbapi2 as sqlite
 
 Connection = sqlite.Connection
-Cursor = sqlite.Cursor
 Row = sqlite.Row
 Error = sqlite.Error
 Value = str | bytes | int | float | None
@@ -96,23 +96,29 @@ def from_ms(milliseconds: int) -> datetime:
 
 def insert(conn: Connection, table: str, /, **values: Value) -> int:
     """Add a row; returns its `seq`, if the table has one."""
-    return _insert(conn, table, values).lastrowid or 0
+    return conn.execute(_insert_sql(table, *values), tuple(values.values())).lastrowid or 0
 
 
 def insert_new(conn: Connection, table: str, /, **values: Value) -> bool:
     """Add a row unless one of the same unique key is there; returns whether it was added."""
-    return _insert(conn, table, values, "ON CONFLICT DO NOTHING").rowcount == 1
+    sql = _insert_sql(table, *values) + " ON CONFLICT DO NOTHING"
+    return conn.execute(sql, tuple(values.values())).rowcount == 1
 
 
 def upsert(conn: Connection, table: str, key: str, /, **values: Value) -> None:
     """Add a row, or change these columns of the one that has the same `key` (a column, or several with commas)."""
-    changes = ", ".join(f"{column} = excluded.{column}" for column in values if column not in key.split(", "))
-    _insert(conn, table, values, f"ON CONFLICT ({key}) DO UPDATE SET {changes}")
+    conn.execute(_upsert_sql(table, key, *values), tuple(values.values()))
 
 
-def _insert(conn: Connection, table: str, values: Mapping[str, Value], otherwise: str = "") -> Cursor:
-    columns, marks = ", ".join(values), ", ".join("?" * len(values))
-    return conn.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks}) {otherwise}", tuple(values.values()))
+@functools.cache
+def _insert_sql(table: str, *columns: str) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+@functools.cache
+def _upsert_sql(table: str, key: str, *columns: str) -> str:
+    changes = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in key.split(", "))
+    return f"{_insert_sql(table, *columns)} ON CONFLICT ({key}) DO UPDATE SET {changes}"
 
 
 def update(conn: Connection, table: str, where: str, /, *where_values: Value, **values: Value) -> int:

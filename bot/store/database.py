@@ -69,10 +69,8 @@ class Database:
         with contextlib.closing(connect_reader(path)) as connection:
             found = connection.execute("PRAGMA user_version").fetchone()[0]
         if found != VERSION:
-            raise Misconfigured(
-                f"{path} has schema {found}, this release reads {VERSION}: "
-                + ("start the server once, which upgrades it" if found < VERSION else "use the release that wrote it")
-            )
+            advice = "start the server once, which upgrades it" if found < VERSION else "use the release that wrote it"
+            raise Misconfigured(f"{path} has schema {found}, this release reads {VERSION}: {advice}")
         return cls(path, None, None)
 
     async def close(self) -> None:
@@ -139,18 +137,16 @@ def _take_lock(path: Path) -> IO[str]:
     try:
         lock = open(f"{path}.lock", "a+", encoding="utf-8")  # noqa: SIM115 (held as long as the database is open)
     except OSError as error:
-        raise Misconfigured(
-            f"{path}.lock cannot be written ({error}): give this process a directory of its own"
-        ) from error
+        message = f"{path}.lock cannot be written ({error}): give this process a directory of its own"
+        raise Misconfigured(message) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        lock.seek(0)
-        holder = lock.read().strip() or "unknown"
-        lock.close()
-        raise Misconfigured(
-            f"{path} is in use by process {holder}: stop that one, or give this one another data directory"
-        ) from error
+        with lock:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+        message = f"{path} is in use by process {holder}: stop that one, or give this one another data directory"
+        raise Misconfigured(message) from error
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()

@@ -41,15 +41,9 @@ _AGAIN: Final = "state = 'queued', due_at = ?, settled_at = NULL, attempts = 0, 
 _IN_COLUMNS: Final = {"id", "lane", "ticket", "task", "priority"}
 
 
-def lane_of(conn: Connection, key: str) -> Lane:
-    """The lane as stored, or a fresh open one."""
-    row = conn.execute("SELECT body FROM lanes WHERE key = ?", (key,)).fetchone()
-    return Lane.model_validate_json(row["body"]) if row else fresh_lane(key)
-
-
-def fresh_lane(key: str, fork: Sha | None = None) -> Lane:
+def fresh_lane(key: str) -> Lane:
     """A lane that nothing is known of yet."""
-    return Lane(key=key, ref=key.partition(":")[2], fork=fork)
+    return Lane(key=key, ref=key.partition(":")[2])
 
 
 def save_lane(conn: Connection, lane: Lane) -> None:
@@ -60,19 +54,20 @@ def save_lane(conn: Connection, lane: Lane) -> None:
     )  # fmt: skip
 
 
-def enqueue(conn: Connection, entries: Sequence[NewEntry], now: datetime) -> list[tuple[str, bool]]:
-    """Add entries in the order given; False where the id is known with another body."""
-    return [(entry.id, _enqueue_one(conn, entry, now)) for entry in entries]
+def make_lane(conn: Connection, key: str, fork: Sha | None = None) -> None:
+    """Write a fresh lane unless there is one."""
+    if conn.execute("SELECT 1 FROM lanes WHERE key = ?", (key,)).fetchone() is None:
+        save_lane(conn, fresh_lane(key).model_copy(update={"fork": fork}))
 
 
-def _enqueue_one(conn: Connection, entry: NewEntry, now: datetime) -> bool:
+def enqueue(conn: Connection, entry: NewEntry, now: datetime) -> bool:
+    """Add an entry behind the others; False if its id is known with another body."""
     payload = entry.model_dump(mode="json", include={"change", "series", "rebase"}, by_alias=True)
     digest = digest_of(json.dumps(payload, sort_keys=True))
     known = conn.execute("SELECT digest FROM entries WHERE lane = ? AND id = ?", (entry.lane, entry.id)).fetchone()
     if known is not None:
         return bool(known["digest"] == digest)
-    if conn.execute("SELECT 1 FROM lanes WHERE key = ?", (entry.lane,)).fetchone() is None:
-        save_lane(conn, fresh_lane(entry.lane, entry.fork))
+    make_lane(conn, entry.lane, entry.fork)
     if entry.ticket and entry.task:
         older = "lane = ? AND ticket = ? AND task = ? AND state IN ('queued', 'held', 'rework')"
         values = (entry.lane, entry.ticket, entry.task)
@@ -98,12 +93,10 @@ def known_otherwise(entry: NewEntry) -> EntryReturned:
 
 def release(conn: Connection, ticket: str, entry: str, by: str, now: datetime) -> None:
     """A person lets an entry go on that was held or set aside, unless its task has a newer one."""
-    conn.execute(
-        f"UPDATE entries AS e SET {_AGAIN}, released_by = ? WHERE ticket = ? AND id = ? "
-        "AND state IN ('held', 'quarantined') AND (task = '' OR NOT EXISTS (SELECT 1 FROM entries n "
-        "WHERE n.lane = e.lane AND n.ticket = e.ticket AND n.task = e.task AND n.seq > e.seq))",
-        (to_ms(now), by, ticket, entry),
-    )
+    sql = f"""UPDATE entries AS e SET {_AGAIN}, released_by = ? WHERE ticket = ? AND id = ?
+        AND state IN ('held', 'quarantined') AND (task = '' OR NOT EXISTS (SELECT 1 FROM entries n
+        WHERE n.lane = e.lane AND n.ticket = e.ticket AND n.task = e.task AND n.seq > e.seq))"""
+    conn.execute(sql, (to_ms(now), by, ticket, entry))
 
 
 def withdraw(conn: Connection, ticket: str, task: str, now: datetime) -> None:

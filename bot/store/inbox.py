@@ -27,11 +27,6 @@ PATIENCE: Final = 3
 because of a hiccup, nor one broken installation hold up all others."""
 
 
-def put(conn: Connection, events: Sequence[Addressed], now: datetime) -> int:
-    """Find each event's tickets and store it; returns how many were new."""
-    return sum(_put_one(conn, item, now) for item in events)
-
-
 def put_for(conn: Connection, ticket: str, key: str, event: Event, now: datetime) -> bool:
     """Store one event for one ticket, or as discarded for none (""); False if its key is known."""
     body = event.model_copy(update={"ticket": ticket}).model_dump_json(by_alias=True) if ticket else ""
@@ -41,7 +36,8 @@ def put_for(conn: Connection, ticket: str, key: str, event: Event, now: datetime
     )
 
 
-def _put_one(conn: Connection, item: Addressed, now: datetime) -> int:
+def _put(conn: Connection, item: Addressed, now: datetime) -> int:
+    """Find an event's tickets and store it; returns for how many it is new."""
     if item.to is None:
         if not item.event.ticket:
             raise ValueError(f"event {item.key} names neither a ticket nor an address")
@@ -80,12 +76,9 @@ class Inbox(Part):
     async def keep_delivery(self, guid: str, event: str, body: bytes, now: datetime) -> bool:
         """See bot.ports.Store."""
         digest, at = hashlib.sha256(body).hexdigest(), to_ms(now)
-
-        def work(conn: Connection) -> bool:
-            values = {"guid": guid, "event": event, "digest": digest}
-            return insert_new(conn, "deliveries", body=body, received_at=at, due_at=at, **values)
-
-        return await self.database.write("delivery", work)
+        return await self.database.write("delivery", lambda conn: insert_new(
+            conn, "deliveries", guid=guid, event=event, body=body, digest=digest, received_at=at, due_at=at
+        ))  # fmt: skip
 
     async def known_delivery(self, guid: str) -> bool:
         """Whether a delivery of this guid was ever stored."""
@@ -113,7 +106,8 @@ class Inbox(Part):
 
         def work(conn: Connection) -> None:
             if update(conn, "deliveries", "seq = ? AND state = 'pending'", seq, state="done", body=b""):
-                put(conn, events, now)
+                for item in events:
+                    _put(conn, item, now)
 
         await self.database.write("translate", work)
 
@@ -125,7 +119,7 @@ class Inbox(Part):
 
     async def put(self, events: Sequence[Addressed], now: datetime) -> int:
         """See bot.ports.Store."""
-        return await self.database.write("put", lambda conn: put(conn, events, now))
+        return await self.database.write("put", lambda conn: sum(_put(conn, item, now) for item in events))
 
     async def due_tickets(self) -> Sequence[str]:
         """See bot.ports.Store; the one that has waited longest comes first."""

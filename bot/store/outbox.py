@@ -6,7 +6,7 @@ still runs out of attempts. A grant that a restart of ours cut counts in `interr
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -21,6 +21,7 @@ from schemas.events import EffectGaveUp, Event
 from schemas.lease import Lease
 
 EFFECT: Final[TypeAdapter[Effect]] = TypeAdapter(Effect)
+Granted = tuple[Lease, Effect]
 
 ATTEMPTS: Final = 8
 """How often an effect may fail before its ticket is told."""
@@ -54,22 +55,13 @@ def due_sql(kinds: Collection[str]) -> str:
         ORDER BY seq LIMIT 1"""
 
 
-def _held(conn: Connection, lease: Lease) -> Row:
-    """The leased row. Raises Stale if the lease was lost."""
-    sql = "SELECT * FROM outbox WHERE key = ? AND state = 'leased' AND fence = ? AND owner = ?"
-    row: Row | None = conn.execute(sql, (lease.key, lease.fence, lease.owner)).fetchone()
-    if row is None:
-        raise Stale(f"the lease of {lease.key} was lost: somebody else performs it now")
-    return row
-
-
-def _let_go(conn: Connection, row: Row, state: str, error: str = "", **more: Value) -> None:
-    update(conn, "outbox", "seq = ?", row["seq"], state=state, owner="", error=error, **more)
+def _change(conn: Connection, row: Row, **values: Value) -> None:
+    update(conn, "outbox", "seq = ?", row["seq"], **values)
 
 
 def _give_up(conn: Connection, row: Row, reason: str, now: datetime) -> None:
     """Tell the ticket that this will not happen."""
-    _let_go(conn, row, "gave_up", reason)
+    _change(conn, row, state="gave_up", owner="", error=reason)
     event = EffectGaveUp(effect=row["key"], effect_kind=row["kind"], reason=reason)
     inbox.put_for(conn, row["ticket"], f"gave-up:{row['key']}", event, now)
 
@@ -77,16 +69,14 @@ def _give_up(conn: Connection, row: Row, reason: str, now: datetime) -> None:
 class Outbox(Part):
     """The part of `bot.ports.Store` that hands effects to performers."""
 
-    async def lease(
-        self, kinds: Collection[str], owner: str, seconds: float, now: datetime
-    ) -> tuple[Lease, Effect] | None:
+    async def lease(self, kinds: Collection[str], owner: str, seconds: float, now: datetime) -> Granted | None:
         """See bot.ports.Store. `seconds` are of the boot clock, which no change of the wall clock moves."""
         boot, boot_id = self._clock.boot(), self._clock.boot_id()
         sql, values = due_sql(kinds), (*kinds, to_ms(now), boot, boot_id)
         if await self.database.row(sql, *values) is None:
             return None  # looking costs no transaction
 
-        def work(conn: Connection) -> tuple[Lease, Effect] | None:
+        def work(conn: Connection) -> Granted | None:
             while (row := conn.execute(sql, values).fetchone()) is not None:
                 if row["attempts"] >= self._attempts:
                     _give_up(conn, row, f"it did not end within its time, {row['attempts']} times", now)
@@ -101,50 +91,54 @@ class Outbox(Part):
     async def extend(self, lease: Lease, seconds: float) -> None:
         """See bot.ports.Store."""
         expires = self._clock.boot() + seconds
-
-        def work(conn: Connection) -> None:
-            update(conn, "outbox", "seq = ?", _held(conn, lease)["seq"], expires=expires)
-
-        await self.database.write("extend", work)
+        await self._on_held("extend", lease, lambda conn, row: _change(conn, row, expires=expires))
 
     async def settle(self, lease: Lease, outcome: Event | None, now: datetime, *, shown: str = "") -> None:
         """See bot.ports.Store."""
 
-        def work(conn: Connection) -> None:
-            row = _held(conn, lease)
-            _let_go(conn, row, "done")
+        def work(conn: Connection, row: Row) -> None:
+            _change(conn, row, state="done", owner="", error="")
             if outcome is not None:
                 inbox.put_for(conn, row["ticket"], f"{lease.key}:{lease.fence}", outcome, now)
             if shown:
                 audit.append(conn, now, audit.Record(row["ticket"], row["kind"], event=shown, why=lease.key))
 
-        await self.database.write(f"settle:{lease.kind}", work)
+        await self._on_held(f"settle:{lease.kind}", lease, work)
 
     async def nack(self, lease: Lease, error: str, retry_in: float, now: datetime, *, counts: bool = True) -> None:
         """See bot.ports.Store."""
         due = to_ms(now + timedelta(seconds=retry_in))
 
-        def work(conn: Connection) -> None:
-            row = _held(conn, lease)
+        def work(conn: Connection, row: Row) -> None:
             if counts and row["attempts"] >= self._attempts:
                 _give_up(conn, row, f"{error} (tried {row['attempts']} times)", now)
-                return
-            _let_go(conn, row, "pending", error, due_at=due, attempts=row["attempts"] - (not counts))
+            else:
+                attempts = row["attempts"] if counts else row["attempts"] - 1
+                _change(conn, row, state="pending", owner="", error=error, due_at=due, attempts=attempts)
 
-        await self.database.write(f"nack:{lease.kind}", work)
+        await self._on_held(f"nack:{lease.kind}", lease, work)
 
     async def refuse(self, lease: Lease, error: str, now: datetime) -> None:
         """See bot.ports.Store. Raises Stale."""
-        await self.database.write(f"refuse:{lease.kind}", lambda conn: _give_up(conn, _held(conn, lease), error, now))
+        await self._on_held(f"refuse:{lease.kind}", lease, lambda conn, row: _give_up(conn, row, error, now))
+
+    async def _on_held(self, name: str, lease: Lease, work: Callable[[Connection, Row], object]) -> None:
+        """A transaction on the leased row. Raises Stale if the lease was lost."""
+
+        def checked(conn: Connection) -> None:
+            sql = "SELECT * FROM outbox WHERE key = ? AND state = 'leased' AND fence = ? AND owner = ?"
+            row = conn.execute(sql, (lease.key, lease.fence, lease.owner)).fetchone()
+            if row is None:
+                raise Stale(f"the lease of {lease.key} was lost: somebody else performs it now")
+            work(conn, row)
+
+        await self.database.write(name, checked)
 
 
-def _grant(conn: Connection, row: Row, owner: str, expires: float, boot_id: str) -> tuple[Lease, Effect]:
+def _grant(conn: Connection, row: Row, owner: str, expires: float, boot_id: str) -> Granted:
+    fence, attempts = row["fence"] + 1, row["attempts"] + 1
+    _change(conn, row, state="leased", owner=owner, boot_id=boot_id, expires=expires, fence=fence, attempts=attempts)
     lease = Lease(
-        key=row["key"], owner=owner, fence=row["fence"] + 1, kind=row["kind"],
-        attempts=row["attempts"] + 1, interrupted=row["interrupted"],
-    )  # fmt: skip
-    update(
-        conn, "outbox", "seq = ?", row["seq"], state="leased", owner=owner, boot_id=boot_id, expires=expires,
-        fence=lease.fence, attempts=lease.attempts,
-    )  # fmt: skip
+        key=row["key"], kind=row["kind"], owner=owner, fence=fence, attempts=attempts, interrupted=row["interrupted"]
+    )
     return lease, EFFECT.validate_json(row["body"])

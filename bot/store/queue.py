@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from bot.errors import Stale
 from bot.ports import CheckVerdict
 from bot.store import audit, entries, inbox
-from bot.store.connection import Connection, from_ms, to_ms, update, upsert
+from bot.store.connection import Connection, Row, from_ms, to_ms, update, upsert
 from bot.store.database import Part
 from schemas.base import Sha
 from schemas.decision import LaneDecision
@@ -21,19 +21,26 @@ from schemas.lease import Lease
 VERDICT: Final = TypeAdapter(CheckVerdict)
 
 
-def _check_lease(conn: Connection, lease: Lease) -> None:
-    row = conn.execute("SELECT owner, fence FROM lanes WHERE key = ?", (lease.key,)).fetchone()
-    if row is None or (row["owner"], row["fence"]) != (lease.owner, lease.fence):
+def _held(conn: Connection, lease: Lease) -> Row:
+    """The leased lane's version and state. Raises Stale if the lease was lost."""
+    sql = "SELECT version, state FROM lanes WHERE key = ? AND owner = ? AND fence = ?"
+    row: Row | None = conn.execute(sql, (lease.key, lease.owner, lease.fence)).fetchone()
+    if row is None:
         raise Stale(f"the lease of lane {lease.key} was lost: another lander has it now")
+    return row
 
 
 class QueueTables(Part):
     """All writes are durable when they return."""
 
     # --- entries --------------------------------------------------------------------------------------------
-    async def enqueue(self, entries_: Sequence[NewEntry], now: datetime) -> Sequence[tuple[str, bool]]:
+    async def enqueue(self, new: Sequence[NewEntry], now: datetime) -> Sequence[tuple[str, bool]]:
         """See bot.ports.Queue."""
-        return await self.database.write("enqueue", lambda conn: entries.enqueue(conn, entries_, now))
+
+        def work(conn: Connection) -> list[tuple[str, bool]]:
+            return [(entry.id, entries.enqueue(conn, entry, now)) for entry in new]
+
+        return await self.database.write("enqueue", work)
 
     async def retry(self, lane: str, ids: Sequence[str], now: datetime) -> int:
         """Queue entries again that are in rework or quarantine, at their old place; returns how many."""
@@ -61,7 +68,7 @@ class QueueTables(Part):
         """See bot.ports.Queue."""
 
         def work(conn: Connection) -> None:
-            _check_lease(conn, lease)
+            _held(conn, lease)
             sql = "UPDATE entries SET deliveries = deliveries + 1 WHERE lane = ? AND id = ?"
             conn.executemany(sql, [(lease.key, name) for name in ids])
 
@@ -91,12 +98,11 @@ class QueueTables(Part):
         boot, boot_id = self._clock.boot(), self._clock.boot_id()
 
         def work(conn: Connection) -> Lease | None:
+            entries.make_lane(conn, lane)
             row = conn.execute("SELECT owner, boot_id, expires, fence FROM lanes WHERE key = ?", (lane,)).fetchone()
-            if row is not None and row["owner"] and row["boot_id"] == boot_id and row["expires"] > boot:
+            if row["owner"] and row["boot_id"] == boot_id and row["expires"] > boot:
                 return None
-            if row is None:
-                entries.save_lane(conn, entries.fresh_lane(lane))
-            lease = Lease(key=lane, owner=owner, fence=row["fence"] + 1 if row else 1)
+            lease = Lease(key=lane, owner=owner, fence=row["fence"] + 1)
             expires, fence = boot + seconds, lease.fence
             update(conn, "lanes", "key = ?", lane, owner=owner, boot_id=boot_id, expires=expires, fence=fence)
             return lease
@@ -116,9 +122,8 @@ class QueueTables(Part):
         event_text, text = event.model_dump_json(by_alias=True), decision.model_dump_json(by_alias=True)
 
         def work(conn: Connection) -> None:
-            _check_lease(conn, lease)
-            old = entries.lane_of(conn, lease.key)
-            if decision.lane.key != lease.key or old.version != decision.lane.version - 1:
+            old = _held(conn, lease)
+            if decision.lane.key != lease.key or old["version"] != decision.lane.version - 1:
                 raise Stale(f"lane {lease.key} was decided on meanwhile")
             entries.save_lane(conn, decision.lane)
             for move in decision.moves:
@@ -127,7 +132,7 @@ class QueueTables(Part):
                 key = f"lane:{lease.key}:{decision.lane.version}:{index}"
                 inbox.put_for(conn, emitted.ticket, key, emitted, now)
             record = audit.Record(
-                lease.key, kind, event_text, text, before=old.state, after=decision.lane.state, why=decision.why,
+                lease.key, kind, event_text, text, before=old["state"], after=decision.lane.state, why=decision.why,
                 actor=getattr(getattr(event, "by", None), "login", ""),
             )  # fmt: skip
             audit.append(conn, now, record)

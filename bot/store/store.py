@@ -37,10 +37,8 @@ class SqliteStore(Inbox, Tickets, Outbox, QueueTables, AuditLog, Views):
 
 def _take_back(conn: Connection) -> None:
     """At opening, every lease is of an earlier process, and void: the process lock says that it is gone."""
-    conn.execute(
-        "UPDATE outbox SET state = 'pending', owner = '', interrupted = interrupted + 1, "
-        "attempts = attempts - 1 WHERE state = 'leased'"
-    )
+    conn.execute("""UPDATE outbox SET state = 'pending', owner = '', interrupted = interrupted + 1,
+        attempts = attempts - 1 WHERE state = 'leased'""")
     update(conn, "lanes", "owner <> ''", owner="", boot_id="", expires=0)
 
 

@@ -35,8 +35,10 @@ def _store(conn: Connection, seq: int, decision: Decision, text: str, now: datet
         inbox.put_for(conn, emitted.ticket or ticket.id, f"{seq}:{index}", emitted, now)
     for task in decision.withdraw:
         entries.withdraw(conn, ticket.id, task, now)
-    for entry, (_, same) in zip(decision.enqueue, entries.enqueue(conn, decision.enqueue, now), strict=True):
-        if not same:  # a ticket that waits for an entry which is not there would wait for ever
+    for entry in decision.enqueue:
+        if not entries.enqueue(
+            conn, entry, now
+        ):  # a ticket that waits for an entry which is not there would wait for ever
             inbox.put_for(conn, ticket.id, f"{seq}:known:{entry.id}", entries.known_otherwise(entry), now)
     for entry_id, by in decision.release:
         entries.release(conn, ticket.id, entry_id, by, now)
