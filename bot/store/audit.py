@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from bot.errors import Rejected
-from bot.store.connection import Connection, Row
-from bot.store.database import Database
-from bot.store.instants import from_ms, to_ms
+from bot.store.connection import Connection, Row, from_ms, insert, to_ms, update, upsert
+from bot.store.database import Part
 from schemas.audit import AuditRow
 
 GENESIS: Final = "0" * 64
@@ -25,8 +24,19 @@ GENESIS: Final = "0" * 64
 
 _ANCHOR: Final = "audit-head"
 _PAGE: Final = 50
-_COLUMNS: Final = ("seq", "at", "subject", "kind", "event", "decision", "before", "after", "why", "actor")
-"""What a row's hash covers, besides the hash before it."""
+
+
+class Record(NamedTuple):
+    """What a row says. `event` and `decision` are texts, kept by their digests."""
+
+    subject: str
+    kind: str
+    event: str
+    decision: str = ""
+    before: str = ""
+    after: str = ""
+    why: str = ""
+    actor: str = ""
 
 
 class Verified(NamedTuple):
@@ -48,32 +58,15 @@ def chain_hash(previous: str, row: dict[str, Any]) -> str:
     return hashlib.sha256(f"{previous}\n{canonical}".encode("ascii")).hexdigest()
 
 
-def append(
-    conn: Connection,
-    now: datetime,
-    subject: str,
-    kind: str,
-    *,
-    event: str,
-    decision: str = "",
-    before: str = "",
-    after: str = "",
-    why: str = "",
-    actor: str = "",
-) -> None:
-    """Append a row in the caller's transaction; `event` and `decision` are texts, kept by their digests."""
+def append(conn: Connection, now: datetime, record: Record) -> None:
+    """Append a row in the caller's transaction."""
     last = conn.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
     seq, previous = (last["seq"] + 1, last["hash"]) if last else (1, GENESIS)
-    values = (
-        seq, to_ms(now), subject, kind,
-        _keep_text(conn, event), _keep_text(conn, decision), before, after, why, actor,
-    )  # fmt: skip
-    head = chain_hash(previous, _content(dict(zip(_COLUMNS, values, strict=True))))
-    marks = ", ".join("?" * (len(_COLUMNS) + 2))
-    conn.execute(
-        f"INSERT INTO audit ({', '.join(_COLUMNS)}, previous, hash) VALUES ({marks})", (*values, previous, head)
-    )
-    conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_ANCHOR, f"{seq}:{head}"))
+    at, event, decision = to_ms(now), _keep_text(conn, record.event), _keep_text(conn, record.decision)
+    row = {"seq": seq, **record._asdict(), "event": event, "decision": decision}
+    head = chain_hash(previous, {**row, "at": _shown(at)})
+    insert(conn, "audit", **row, at=at, previous=previous, hash=head)
+    upsert(conn, "meta", "key", key=_ANCHOR, value=f"{seq}:{head}")
 
 
 def _keep_text(conn: Connection, text: str) -> str:
@@ -81,33 +74,32 @@ def _keep_text(conn: Connection, text: str) -> str:
     if not text:
         return ""
     digest = digest_of(text)
-    conn.execute(
-        "INSERT INTO texts (digest, body) VALUES (?, ?) "
-        "ON CONFLICT (digest) DO UPDATE SET body = excluded.body, erased = 0 WHERE erased = 1",
-        (digest, text),
-    )
+    sql = """INSERT INTO texts (digest, body) VALUES (?, ?)
+        ON CONFLICT (digest) DO UPDATE SET body = excluded.body, erased = 0 WHERE erased = 1"""
+    conn.execute(sql, (digest, text))
     return digest
 
 
-def _content(found: Row | dict[str, Any]) -> dict[str, Any]:
-    """What is hashed of a row: the instant as RFC 3339 with milliseconds, as an export shows it."""
-    row = {name: found[name] for name in _COLUMNS}
-    return {**row, "at": from_ms(row["at"]).isoformat(timespec="milliseconds")}
+def _shown(at: int) -> str:
+    """An instant as a row's hash and an export have it: RFC 3339 with milliseconds."""
+    return from_ms(at).isoformat(timespec="milliseconds")
 
 
 def _exported(found: Row) -> dict[str, Any]:
-    return {**_content(found), "previous": found["previous"], "hash": found["hash"]}
+    """A row as an export has it. Its hash covers all of it but `previous` and `hash`."""
+    return {**{name: found[name] for name in AuditRow.model_fields}, "at": _shown(found["at"])}
 
 
 def _verify(conn: Connection) -> Verified:
     faults: list[str] = []
     previous, count = GENESIS, 0
-    for found in conn.execute("SELECT * FROM audit ORDER BY seq"):
-        count += 1
+    for count, found in enumerate(conn.execute("SELECT * FROM audit ORDER BY seq"), 1):
         if found["seq"] != count:
             faults.append(f"row {count} is missing")
             break
-        if found["previous"] != previous or chain_hash(previous, _content(found)) != found["hash"]:
+        row = _exported(found)
+        links = (row.pop("previous"), row.pop("hash"))
+        if links != (previous, chain_hash(previous, row)):
             faults.append(f"row {count} was changed")
             break
         previous = found["hash"]
@@ -117,25 +109,18 @@ def _verify(conn: Connection) -> Verified:
     for text in conn.execute("SELECT digest, body FROM texts WHERE erased = 0"):
         if text["body"] is None or digest_of(text["body"]) != text["digest"]:
             faults.append(f"text {text['digest']} was changed")
-    missing = conn.execute(
-        "SELECT seq FROM audit WHERE (event <> '' AND event NOT IN (SELECT digest FROM texts)) "
-        "OR (decision <> '' AND decision NOT IN (SELECT digest FROM texts)) ORDER BY seq"
-    )
-    faults += [f"a text of row {row['seq']} is missing" for row in missing]
+    missing = """SELECT seq FROM audit WHERE (event <> '' AND event NOT IN (SELECT digest FROM texts))
+        OR (decision <> '' AND decision NOT IN (SELECT digest FROM texts)) ORDER BY seq"""
+    faults += [f"a text of row {row['seq']} is missing" for row in conn.execute(missing)]
     return Verified(count, tuple(faults), previous)
 
 
-_HISTORY: Final = (
-    "SELECT a.*, e.body AS event_text, d.body AS decision_text FROM audit a "
-    "LEFT JOIN texts e ON e.digest = a.event LEFT JOIN texts d ON d.digest = a.decision "
-)
+_HISTORY: Final = """SELECT a.*, e.body AS event_text, d.body AS decision_text FROM audit a
+    LEFT JOIN texts e ON e.digest = a.event LEFT JOIN texts d ON d.digest = a.decision """
 
 
-class AuditLog:
+class AuditLog(Part):
     """The chain as the loop's neighbours read it: verify, replay, export, forget."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
 
     async def verify(self) -> Verified:
         """Walk the chain and recompute every digest, on one snapshot of the file."""
@@ -148,10 +133,8 @@ class AuditLog:
         """
         seq = 0
         while True:
-            page = await self.database.rows(
-                _HISTORY + "WHERE a.seq > ? AND (? IS NULL OR a.subject = ?) ORDER BY a.seq LIMIT ?",
-                seq, subject, subject, _PAGE,
-            )  # fmt: skip
+            where = "WHERE a.seq > ? AND (? IS NULL OR a.subject = ?) ORDER BY a.seq LIMIT ?"
+            page = await self.database.rows(_HISTORY + where, seq, subject, subject, _PAGE)
             for found in page:
                 seq = found["seq"]
                 row = AuditRow.model_validate(_exported(found))
@@ -163,20 +146,13 @@ class AuditLog:
         """Write the chain as JSON lines `{row, event, decision}` (null: erased); returns how many rows."""
 
         def work(conn: Connection) -> int:
-            count = 0
             with path.open("w", encoding="utf-8") as target:
                 for found in conn.execute(_HISTORY + "ORDER BY a.seq"):
                     line = {"row": _exported(found), "event": found["event_text"], "decision": found["decision_text"]}
                     target.write(json.dumps(line, ensure_ascii=True) + "\n")
-                    count += 1
-            return count
+            return int(conn.execute("SELECT COUNT(*) FROM audit").fetchone()[0])
 
         return await self.database.scan(work)
-
-    async def text(self, digest: str) -> str | None:
-        """A text by its digest; None if it was erased or never kept."""
-        row = await self.database.row("SELECT body FROM texts WHERE digest = ?", digest)
-        return row["body"] if row else None
 
     async def forget(self, ticket: str, now: datetime, by: str = "") -> int:
         """Erase what people and agents wrote for a closed ticket; returns how many texts of the chain.
@@ -199,34 +175,23 @@ class AuditLog:
 
 def _erase(conn: Connection, ticket: str, now: datetime, by: str) -> int:
     # The rows of a lane name every ticket of a train: only lanes that this ticket alone has used go with it.
-    lanes = conn.execute(
-        "SELECT DISTINCT lane FROM entries e WHERE ticket = ? "
-        "AND NOT EXISTS (SELECT 1 FROM entries o WHERE o.lane = e.lane AND o.ticket <> e.ticket)",
-        (ticket,),
-    )
-    subjects = [ticket, *(row["lane"] for row in lanes)]
+    lanes = """SELECT DISTINCT lane FROM entries e WHERE ticket = ?
+        AND NOT EXISTS (SELECT 1 FROM entries o WHERE o.lane = e.lane AND o.ticket <> e.ticket)"""
     erased = 0
-    for subject in subjects:
+    for subject in (ticket, *(row["lane"] for row in conn.execute(lanes, (ticket,)))):
         for column in ("event", "decision"):
-            done = conn.execute(
-                "UPDATE texts SET body = NULL, erased = 1 WHERE erased = 0 "
-                f"AND digest IN (SELECT {column} FROM audit WHERE subject = ?)",
-                (subject,),
-            )
-            erased += done.rowcount
-    for statement in _SPENT:
-        conn.execute(statement, (ticket,))
-    append(conn, now, ticket, "forgotten", event="", why="its texts were erased", actor=by)
+            used = f"erased = 0 AND digest IN (SELECT {column} FROM audit WHERE subject = ?)"
+            erased += update(conn, "texts", used, subject, body=None, erased=1)
+    # The other places that hold such texts, once nothing reads them any more (events: only until decided).
+    rested = "ticket = ? AND settled_at IS NOT NULL"
+    update(conn, "outbox", "ticket = ? AND state NOT IN ('pending', 'leased')", ticket, body="{}", error="")
+    update(conn, "entry_bodies", f"seq IN (SELECT seq FROM entries WHERE {rested})", ticket, body="{}")
+    update(conn, "entries", rested, ticket, error="", evidence=None)
+    conn.execute(_EMPTIED, (ticket,))
+    append(conn, now, Record(ticket, "forgotten", event="", why="its texts were erased", actor=by))
     return erased
 
 
-_SPENT: Final = (
-    "UPDATE outbox SET body = '{}', error = '' WHERE ticket = ? AND state NOT IN ('pending', 'leased')",
-    "UPDATE entry_bodies SET body = '{}' WHERE seq IN "
-    "(SELECT seq FROM entries WHERE ticket = ? AND settled_at IS NOT NULL)",
-    "UPDATE entries SET error = '', evidence = NULL WHERE ticket = ? AND settled_at IS NOT NULL",
-    "UPDATE tickets SET body = json_set(body, '$.title', '', '$.body', '', '$.outline', '', '$.note', '', "
-    "'$.scope', NULL, '$.plan', NULL, '$.questions', json('[]'), '$.offered', json('[]'), "
-    "'$.faults', json('[]'), '$.tasks', json('[]')) WHERE id = ?",
-)
-"""The other places that hold such texts, once nothing reads them any more (events: only until decided)."""
+_EMPTIED: Final = """UPDATE tickets SET body = json_set(body, '$.title', '', '$.body', '', '$.outline', '', '$.note', '',
+    '$.scope', NULL, '$.plan', NULL, '$.questions', json('[]'), '$.offered', json('[]'),
+    '$.faults', json('[]'), '$.tasks', json('[]')) WHERE id = ?"""

@@ -1,4 +1,6 @@
-"""SQLite connections of the one kind that this package uses, and what SQLite's errors mean for a caller.
+"""SQLite as this package uses it: its connections, what its errors mean, rows with named values, instants.
+
+A column's name is always a keyword in our own code, never data; values are bound.
 
 SQLite is pysqlite3's: the interpreter's own may carry the WAL-reset corruption bug (3.7.0 to 3.51.2,
 https://sqlite.org/wal.html). It has the standard library's interface, so the type checker is shown that one.
@@ -6,6 +8,10 @@ https://sqlite.org/wal.html). It has the standard library's interface, so the ty
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +25,9 @@ else:
 Connection = sqlite.Connection
 Row = sqlite.Row
 Error = sqlite.Error
-IntegrityError = sqlite.IntegrityError
+Value = str | bytes | int | float | None
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 BUSY_MS: Final = 10_000
 """How long a statement waits for another process that backs the file up or checkpoints it."""
@@ -62,3 +70,58 @@ def is_storage(error: BaseException) -> bool:
 def as_transient(error: BaseException, doing: str) -> InterlockError:
     """What a caller is told when the file failed."""
     return Transient(f"the database could not be {doing} ({error}): check the disk's free space and its health")
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Within it, a file that fails raises Transient; any other error of a statement stays what it is."""
+    try:
+        yield
+    except Error as error:
+        if is_storage(error):
+            raise as_transient(error, "read") from error
+        raise
+
+
+# --- rows and values --------------------------------------------------------------------------------------------------
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since the epoch, rounded down; in integers, so that no float moves an instant."""
+    return (moment - EPOCH) // timedelta(milliseconds=1)
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """The aware instant, in UTC."""
+    return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def insert(conn: Connection, table: str, /, **values: Value) -> int:
+    """Add a row; returns its `seq`, if the table has one."""
+    return conn.execute(_insert_sql(table, *values), tuple(values.values())).lastrowid or 0
+
+
+def insert_new(conn: Connection, table: str, /, **values: Value) -> bool:
+    """Add a row unless one of the same unique key is there; returns whether it was added."""
+    sql = _insert_sql(table, *values) + " ON CONFLICT DO NOTHING"
+    return conn.execute(sql, tuple(values.values())).rowcount == 1
+
+
+def upsert(conn: Connection, table: str, key: str, /, **values: Value) -> None:
+    """Add a row, or change these columns of the one that has the same `key` (a column, or several with commas)."""
+    conn.execute(_upsert_sql(table, key, *values), tuple(values.values()))
+
+
+@functools.cache
+def _insert_sql(table: str, *columns: str) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+@functools.cache
+def _upsert_sql(table: str, key: str, *columns: str) -> str:
+    changes = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in key.split(", "))
+    return f"{_insert_sql(table, *columns)} ON CONFLICT ({key}) DO UPDATE SET {changes}"
+
+
+def update(conn: Connection, table: str, where: str, /, *where_values: Value, **values: Value) -> int:
+    """Change these columns where the condition holds; returns in how many rows."""
+    changes = ", ".join(f"{column} = ?" for column in values)
+    return conn.execute(f"UPDATE {table} SET {changes} WHERE {where}", (*values.values(), *where_values)).rowcount

@@ -10,20 +10,22 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
 import aiosqlite
+from pydantic import BaseModel
 
 from bot.errors import Misconfigured
-from bot.ports import Faults
-from bot.store.connection import Connection, Error, Row, as_transient, connect_reader, connect_writer, is_storage
+from bot.ports import Clock, Faults
+from bot.store.connection import Connection, Error, Row, connect_reader, connect_writer, reading
 from bot.store.migrations import VERSION, migrate
 from bot.store.writer import Name, Writer
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 READERS: Final = 3
 
 
@@ -53,17 +55,11 @@ class Database:
     @classmethod
     def _open_exclusive(cls, path: Path, faults: Faults) -> Database:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _take_lock(path)
-        try:
-            connection = connect_writer(path)
-            try:
-                migrate(connection, path)
-            except BaseException:
-                connection.close()
-                raise
-        except BaseException:
-            lock.close()
-            raise
+        with contextlib.ExitStack() as undo:
+            lock = undo.enter_context(_take_lock(path))
+            connection = undo.enter_context(contextlib.closing(connect_writer(path)))
+            migrate(connection, path)
+            undo.pop_all()
         return cls(path, lock, Writer(connection, faults))
 
     @classmethod
@@ -73,10 +69,8 @@ class Database:
         with contextlib.closing(connect_reader(path)) as connection:
             found = connection.execute("PRAGMA user_version").fetchone()[0]
         if found != VERSION:
-            raise Misconfigured(
-                f"{path} has schema {found}, this release reads {VERSION}: "
-                + ("start the server once, which upgrades it" if found < VERSION else "use the release that wrote it")
-            )
+            advice = "start the server once, which upgrades it" if found < VERSION else "use the release that wrote it"
+            raise Misconfigured(f"{path} has schema {found}, this release reads {VERSION}: {advice}")
         return cls(path, None, None)
 
     async def close(self) -> None:
@@ -94,42 +88,33 @@ class Database:
             raise Misconfigured(f"{self.path} was opened for reading only: send the command to the running server")
         return await self._writer.write(name, work)
 
-    @contextlib.asynccontextmanager
-    async def _reading(self) -> AsyncIterator[aiosqlite.Connection]:
-        reader = await self._readers.get()
-        try:
-            yield reader
-        except Error as error:
-            if is_storage(error):
-                raise as_transient(error, "read") from error
-            raise
-        finally:
-            self._readers.put_nowait(reader)
-
     async def rows(self, sql: str, *values: Any) -> list[Row]:
         """All rows of a query, of what is committed now. Raises Transient when the file cannot be read."""
-        async with self._reading() as reader:
-            return list(await reader.execute_fetchall(sql, values))
+        reader = await self._readers.get()
+        try:
+            with reading():
+                return list(await reader.execute_fetchall(sql, values))
+        finally:
+            self._readers.put_nowait(reader)
 
     async def row(self, sql: str, *values: Any) -> Row | None:
         """The first row, if there is one."""
         found = await self.rows(sql, *values)
         return found[0] if found else None
 
+    async def models(self, kind: type[M], sql: str, *values: Any) -> list[M]:
+        """The models whose JSON a query finds in its first column."""
+        return [kind.model_validate_json(row[0]) for row in await self.rows(sql, *values)]
+
     async def scan(self, work: Callable[[Connection], T]) -> T:
         """Run long reading work on a thread and connection of its own, on one snapshot of the file."""
 
         def run() -> T:
-            with contextlib.closing(connect_reader(self.path)) as connection:
+            with reading(), contextlib.closing(connect_reader(self.path)) as connection:
                 connection.execute("BEGIN")
                 return work(connection)
 
-        try:
-            return await asyncio.to_thread(run)
-        except Error as error:
-            if is_storage(error):
-                raise as_transient(error, "read") from error
-            raise
+        return await asyncio.to_thread(run)
 
     async def empty_log(self) -> None:
         """Move the write-ahead log into the file, so that nothing erased is left in it."""
@@ -141,22 +126,27 @@ class Database:
         await asyncio.to_thread(run)
 
 
+class Part:
+    """What every part of the store works with."""
+
+    def __init__(self, database: Database, clock: Clock, attempts: int) -> None:
+        self.database, self._clock, self._attempts = database, clock, attempts
+
+
 def _take_lock(path: Path) -> IO[str]:
     try:
         lock = open(f"{path}.lock", "a+", encoding="utf-8")  # noqa: SIM115 (held as long as the database is open)
     except OSError as error:
-        raise Misconfigured(
-            f"{path}.lock cannot be written ({error}): give this process a directory of its own"
-        ) from error
+        message = f"{path}.lock cannot be written ({error}): give this process a directory of its own"
+        raise Misconfigured(message) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        lock.seek(0)
-        holder = lock.read().strip() or "unknown"
-        lock.close()
-        raise Misconfigured(
-            f"{path} is in use by process {holder}: stop that one, or give this one another data directory"
-        ) from error
+        with lock:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+        message = f"{path} is in use by process {holder}: stop that one, or give this one another data directory"
+        raise Misconfigured(message) from error
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()

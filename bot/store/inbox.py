@@ -15,9 +15,8 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from bot.ports import Delivery, Due
-from bot.store.connection import Connection
-from bot.store.database import Database
-from bot.store.instants import to_ms
+from bot.store.connection import Connection, insert, insert_new, to_ms, update
+from bot.store.database import Part
 from schemas.events import Address, Addressed, Event, IssueLabelled
 from schemas.ticket import Ticket
 
@@ -28,31 +27,17 @@ PATIENCE: Final = 3
 because of a hiccup, nor one broken installation hold up all others."""
 
 
-def put(conn: Connection, events: Sequence[Addressed], now: datetime) -> int:
-    """Find each event's tickets and store it; returns how many were new."""
-    return sum(_put_one(conn, item, now) for item in events)
-
-
-def put_for(conn: Connection, ticket: str, key: str, event: Event, now: datetime) -> int:
-    """Store one event for one ticket, or as discarded for none (""); 0 if its key is known."""
-    event = event.model_copy(update={"ticket": ticket})
-    done = conn.execute(
-        "INSERT INTO events (key, ticket, kind, body, at, state, why) VALUES (?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (key) DO NOTHING",
-        (
-            key,
-            ticket,
-            event.kind,
-            event.model_dump_json(by_alias=True) if ticket else "",
-            to_ms(now),
-            "pending" if ticket else "discarded",
-            "" if ticket else "for no open ticket",
-        ),
+def put_for(conn: Connection, ticket: str, key: str, event: Event, now: datetime) -> bool:
+    """Store one event for one ticket, or as discarded for none (""); False if its key is known."""
+    body = event.model_copy(update={"ticket": ticket}).model_dump_json(by_alias=True) if ticket else ""
+    state, why = ("pending", "") if ticket else ("discarded", "for no open ticket")
+    return insert_new(
+        conn, "events", key=key, ticket=ticket, kind=event.kind, body=body, at=to_ms(now), state=state, why=why
     )
-    return done.rowcount
 
 
-def _put_one(conn: Connection, item: Addressed, now: datetime) -> int:
+def _put(conn: Connection, item: Addressed, now: datetime) -> int:
+    """Find an event's tickets and store it; returns for how many it is new."""
     if item.to is None:
         if not item.event.ticket:
             raise ValueError(f"event {item.key} names neither a ticket nor an address")
@@ -61,19 +46,15 @@ def _put_one(conn: Connection, item: Addressed, now: datetime) -> int:
         if conn.execute("SELECT 1 FROM events WHERE key = ?", (item.key,)).fetchone():
             return 0  # before an id is reserved for it
         return put_for(conn, _ticket_for(conn, item.to, item.event, now), item.key, item.event, now)
-    tickets = conn.execute(
-        "SELECT id FROM tickets WHERE repo_id = ? AND base_ref = ? AND open = 1 ORDER BY opened_at, id",
-        (item.to.repo_id, item.to.base_ref),
-    ).fetchall()
-    return sum(put_for(conn, row["id"], f"{item.key}@{row['id']}", item.event, now) for row in tickets)
+    sql = "SELECT id FROM tickets WHERE repo_id = ? AND base_ref = ? AND open = 1 ORDER BY opened_at, id"
+    tickets = [row["id"] for row in conn.execute(sql, (item.to.repo_id, item.to.base_ref))]
+    return sum(put_for(conn, ticket, f"{item.key}@{ticket}", item.event, now) for ticket in tickets)
 
 
 def _ticket_for(conn: Connection, to: Address, event: Event, now: datetime) -> str:
     """The open ticket of an issue (or of one generation of it), a new one for a label, or none ("")."""
-    known = conn.execute(
-        "SELECT id, generation, open FROM tickets WHERE repo_id = ? AND issue = ? ORDER BY generation DESC",
-        (to.repo_id, to.issue),
-    ).fetchall()
+    sql = "SELECT id, generation, open FROM tickets WHERE repo_id = ? AND issue = ? ORDER BY generation DESC"
+    known = conn.execute(sql, (to.repo_id, to.issue)).fetchall()
     for row in known:
         if row["open"] and to.generation in (None, row["generation"]):
             return str(row["id"])
@@ -82,33 +63,22 @@ def _ticket_for(conn: Connection, to: Address, event: Event, now: datetime) -> s
     generation = known[0]["generation"] + 1 if known else 1
     # The printed name is the one at the issue's first ticket, whatever the repository is called by now.
     ticket = f"{known[-1]['id']}~{generation}" if known else f"{event.repo.full_name}#{event.issue}"
-    conn.execute(
-        "INSERT INTO tickets (id, repo_id, issue, generation, state, open, base_ref, version, opened_at, "
-        "body) VALUES (?, ?, ?, ?, 'reserved', 1, '', -1, ?, '')",
-        (ticket, to.repo_id, event.issue, generation, to_ms(now)),
-    )
+    insert(
+        conn, "tickets", id=ticket, repo_id=to.repo_id, issue=event.issue, generation=generation, state="reserved",
+        open=1, base_ref="", version=-1, opened_at=to_ms(now), body="",
+    )  # fmt: skip
     return ticket
 
 
-class Inbox:
+class Inbox(Part):
     """The part of `bot.ports.Store` that takes things in."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
 
     async def keep_delivery(self, guid: str, event: str, body: bytes, now: datetime) -> bool:
         """See bot.ports.Store."""
-        digest = hashlib.sha256(body).hexdigest()
-
-        def work(conn: Connection) -> bool:
-            done = conn.execute(
-                "INSERT INTO deliveries (guid, event, body, digest, received_at, due_at) "
-                "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (guid) DO NOTHING",
-                (guid, event, body, digest, to_ms(now), to_ms(now)),
-            )
-            return done.rowcount == 1
-
-        return await self.database.write("delivery", work)
+        digest, at = hashlib.sha256(body).hexdigest(), to_ms(now)
+        return await self.database.write("delivery", lambda conn: insert_new(
+            conn, "deliveries", guid=guid, event=event, body=body, digest=digest, received_at=at, due_at=at
+        ))  # fmt: skip
 
     async def known_delivery(self, guid: str) -> bool:
         """Whether a delivery of this guid was ever stored."""
@@ -119,19 +89,14 @@ class Inbox:
 
         The guid is not covered by GitHub's signature, so a replay may come with a new one.
         """
-        digest = hashlib.sha256(body).hexdigest()
-        return (
-            await self.database.row("SELECT 1 FROM deliveries WHERE digest = ? AND event = ?", digest, event)
-            is not None
-        )
+        sql = "SELECT 1 FROM deliveries WHERE digest = ? AND event = ?"
+        return await self.database.row(sql, hashlib.sha256(body).hexdigest(), event) is not None
 
     async def next_delivery(self, now: datetime) -> Delivery | None:
         """See bot.ports.Store. A postponed delivery holds up later ones, until its PATIENCE is used up."""
-        row = await self.database.row(
-            "SELECT seq, guid, event, body, due_at FROM deliveries WHERE state = 'pending' "
-            "AND (tries <= ? OR due_at <= ?) ORDER BY seq LIMIT 1",
-            PATIENCE, to_ms(now),
-        )  # fmt: skip
+        sql = """SELECT seq, guid, event, body, due_at FROM deliveries WHERE state = 'pending'
+            AND (tries <= ? OR due_at <= ?) ORDER BY seq LIMIT 1"""
+        row = await self.database.row(sql, PATIENCE, to_ms(now))
         if row is None or row["due_at"] > to_ms(now):
             return None
         return Delivery(row["seq"], row["guid"], row["event"], row["body"])
@@ -140,43 +105,32 @@ class Inbox:
         """See bot.ports.Store. The raw body is not kept any longer, only its digest."""
 
         def work(conn: Connection) -> None:
-            done = conn.execute(
-                "UPDATE deliveries SET state = 'done', body = x'' WHERE seq = ? AND state = 'pending'", (seq,)
-            )
-            if done.rowcount:
-                put(conn, events, now)
+            if update(conn, "deliveries", "seq = ? AND state = 'pending'", seq, state="done", body=b""):
+                for item in events:
+                    _put(conn, item, now)
 
         await self.database.write("translate", work)
 
     async def postpone_delivery(self, seq: int, error: str, until: datetime) -> None:
         """See bot.ports.Store."""
-
-        def work(conn: Connection) -> None:
-            conn.execute(
-                "UPDATE deliveries SET error = ?, due_at = ?, tries = tries + 1 WHERE seq = ?",
-                (error, to_ms(until), seq),
-            )
-
-        await self.database.write("postpone-delivery", work)
+        sql = "UPDATE deliveries SET error = ?, due_at = ?, tries = tries + 1 WHERE seq = ?"
+        values = (error, to_ms(until), seq)
+        await self.database.write("postpone-delivery", lambda conn: conn.execute(sql, values).rowcount)
 
     async def put(self, events: Sequence[Addressed], now: datetime) -> int:
         """Put events into the inbox; returns how many were new."""
-        return await self.database.write("put", lambda conn: put(conn, events, now))
+        return await self.database.write("put", lambda conn: sum(_put(conn, item, now) for item in events))
 
     async def due_tickets(self) -> Sequence[str]:
         """See bot.ports.Store; the one that has waited longest comes first."""
-        rows = await self.database.rows(
-            "SELECT ticket, MIN(seq) AS first FROM events WHERE state = 'pending' GROUP BY ticket ORDER BY first"
-        )
-        return [row["ticket"] for row in rows]
+        sql = "SELECT ticket FROM events WHERE state = 'pending' GROUP BY ticket ORDER BY MIN(seq)"
+        return [row["ticket"] for row in await self.database.rows(sql)]
 
     async def next_event(self, ticket: str) -> Due | None:
         """See bot.ports.Store. Event and ticket are of one snapshot."""
-        row = await self.database.row(
-            "SELECT e.seq, e.body, t.body AS ticket FROM events e LEFT JOIN tickets t ON t.id = e.ticket "
-            "WHERE e.ticket = ? AND e.state = 'pending' ORDER BY e.seq LIMIT 1",
-            ticket,
-        )
+        sql = """SELECT e.seq, e.body, t.body AS ticket FROM events e LEFT JOIN tickets t ON t.id = e.ticket
+            WHERE e.ticket = ? AND e.state = 'pending' ORDER BY e.seq LIMIT 1"""
+        row = await self.database.row(sql, ticket)
         if row is None:
             return None
         known = Ticket.model_validate_json(row["ticket"]) if row["ticket"] else None

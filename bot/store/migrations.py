@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -32,38 +32,15 @@ def migrate(connection: Connection, path: Path, *, version: int = VERSION, steps
     if found == version:
         return
     if found:
-        _copy(connection, path.with_name(f"{path.name}.schema-{found}"))
+        target = path.with_name(f"{path.name}.schema-{found}")
+        target.unlink(missing_ok=True)  # a half-made older one
+        with contextlib.closing(connect_writer(target)) as copy:
+            connection.backup(copy)  # through SQLite itself, which sees the write-ahead log
     elif connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
         raise Misconfigured(f"{path} is a database of another program: name another file")
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        if not found:
-            for statement in statements((Path(__file__).parent / "schema.sql").read_text("utf-8")):
-                connection.execute(statement)
+    schema = "" if found else (Path(__file__).parent / "schema.sql").read_text("utf-8")
+    with connection:  # commits, or undoes all of it
+        connection.executescript("BEGIN IMMEDIATE;" + schema)
         for old in range(found or version, version):
             steps[old](connection)
         connection.execute(f"PRAGMA user_version = {version}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-
-
-def _copy(connection: Connection, target: Path) -> None:
-    """A copy through SQLite itself, which sees the write-ahead log; a half-made older one is overwritten."""
-    target.unlink(missing_ok=True)
-    with contextlib.closing(connect_writer(target)) as copy:
-        connection.backup(copy)
-
-
-def statements(script: str) -> Iterator[str]:
-    """The statements of a script (executescript() would commit the transaction under way)."""
-    pending: list[str] = []
-    for line in script.splitlines():
-        text = line.rstrip()
-        if not text or (not pending and text.startswith("--")):
-            continue
-        pending.append(text)
-        if text.endswith("END;") or (text.endswith(";") and not pending[0].startswith("CREATE TRIGGER")):
-            yield "\n".join(pending)
-            pending = []

@@ -8,12 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from bot.ports import Clock, Faults, no_faults
-from bot.store import outbox, queue
 from bot.store.audit import AuditLog
-from bot.store.connection import Connection
+from bot.store.connection import Connection, update, upsert
 from bot.store.database import Database
 from bot.store.inbox import Inbox
-from bot.store.outbox import Outbox
+from bot.store.outbox import ATTEMPTS, Outbox
 from bot.store.queue import QueueTables
 from bot.store.tickets import Tickets
 from bot.store.views import Views
@@ -22,8 +21,8 @@ from bot.store.views import Views
 class SqliteStore(Inbox, Tickets, Outbox, QueueTables, AuditLog, Views):
     """All durable state of one process. `owner` names this process and no other one, for its leases."""
 
-    def __init__(self, database: Database, clock: Clock, attempts: int = outbox.ATTEMPTS) -> None:
-        Outbox.__init__(self, database, clock, attempts)
+    def __init__(self, database: Database, clock: Clock, attempts: int = ATTEMPTS) -> None:
+        super().__init__(database, clock, attempts)
         self.owner = f"{os.getpid()}@{clock.boot_id()}:{clock.boot():.6f}"
 
     async def meta(self, key: str) -> str | None:
@@ -33,25 +32,19 @@ class SqliteStore(Inbox, Tickets, Outbox, QueueTables, AuditLog, Views):
 
     async def set_meta(self, key: str, value: str) -> None:
         """Remember a fact about this database."""
+        await self.database.write("meta", lambda conn: upsert(conn, "meta", "key", key=key, value=value))
 
-        def work(conn: Connection) -> None:
-            conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
 
-        await self.database.write("meta", work)
-
-    async def take_back(self) -> None:
-        """Void the leases of earlier processes; the process lock says that they are gone."""
-
-        def work(conn: Connection) -> None:
-            outbox.take_back(conn)
-            queue.take_back(conn)
-
-        await self.database.write("take-back", work)
+def _take_back(conn: Connection) -> None:
+    """At opening, every lease is of an earlier process, and void: the process lock says that it is gone."""
+    conn.execute("""UPDATE outbox SET state = 'pending', owner = '', interrupted = interrupted + 1,
+        attempts = attempts - 1 WHERE state = 'leased'""")
+    update(conn, "lanes", "owner <> ''", owner="", boot_id="", expires=0)
 
 
 @asynccontextmanager
 async def open_store(
-    path: Path, clock: Clock, faults: Faults = no_faults, *, exclusive: bool = True, attempts: int = outbox.ATTEMPTS
+    path: Path, clock: Clock, faults: Faults = no_faults, *, exclusive: bool = True, attempts: int = ATTEMPTS
 ) -> AsyncIterator[SqliteStore]:
     """Open the store at `path`; recovery from a crash is the same thing. Not exclusive: for reading only.
 
@@ -62,7 +55,7 @@ async def open_store(
     try:
         store = SqliteStore(database, clock, attempts)
         if exclusive:
-            await store.take_back()
+            await database.write("take-back", _take_back)
         yield store
     finally:
         await database.close()

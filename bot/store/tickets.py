@@ -4,82 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from bot.errors import Stale
 from bot.store import audit, entries, inbox, outbox
-from bot.store.connection import Connection
-from bot.store.database import Database
-from bot.store.instants import from_ms, to_ms
+from bot.store.connection import Connection, from_ms, to_ms, update, upsert
+from bot.store.database import Part
 from schemas.decision import Decision
 from schemas.events import Ticked
 from schemas.ticket import Ticket
 
-
-def _save(conn: Connection, ticket: Ticket) -> None:
-    conn.execute(
-        "INSERT INTO tickets (id, repo_id, issue, generation, state, open, base_ref, version, wake_at, "
-        "opened_at, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (id) DO UPDATE SET state = excluded.state, open = excluded.open, "
-        "base_ref = excluded.base_ref, version = excluded.version, wake_at = excluded.wake_at, "
-        "opened_at = excluded.opened_at, body = excluded.body",
-        (
-            ticket.id,
-            ticket.repo.id,
-            ticket.issue,
-            ticket.generation,
-            ticket.state,
-            int(ticket.open),
-            ticket.base_ref,
-            ticket.version,
-            to_ms(ticket.wake_at) if ticket.wake_at else None,
-            to_ms(ticket.opened_at),
-            ticket.model_dump_json(by_alias=True),
-        ),
-    )
+_PENDING: Final = """SELECT ticket, kind, body, json_extract(body, '$.by.login') AS actor FROM events
+    WHERE seq = ? AND state = 'pending'"""
 
 
 def _store(conn: Connection, seq: int, decision: Decision, text: str, now: datetime) -> None:
     ticket = decision.ticket
-    event = conn.execute(
-        "SELECT ticket, kind, body, json_extract(body, '$.by.login') AS actor FROM events "
-        "WHERE seq = ? AND state = 'pending'",
-        (seq,),
-    ).fetchone()
+    event = conn.execute(_PENDING, (seq,)).fetchone()
     old = conn.execute("SELECT version, state FROM tickets WHERE id = ?", (ticket.id,)).fetchone()
     if event is None or event["ticket"] != ticket.id or (old["version"] if old else -1) != ticket.version - 1:
         raise Stale(f"{ticket.id} was decided on meanwhile")
-    _save(conn, ticket)
+    upsert(
+        conn, "tickets", "id", id=ticket.id, repo_id=ticket.repo.id, issue=ticket.issue, generation=ticket.generation,
+        state=ticket.state, open=ticket.open, base_ref=ticket.base_ref, version=ticket.version,
+        wake_at=to_ms(ticket.wake_at) if ticket.wake_at else None, opened_at=to_ms(ticket.opened_at),
+        body=ticket.model_dump_json(by_alias=True),
+    )  # fmt: skip
     outbox.add(conn, decision.effects, now)
     for index, emitted in enumerate(decision.emits):
         inbox.put_for(conn, emitted.ticket or ticket.id, f"{seq}:{index}", emitted, now)
     for task in decision.withdraw:
         entries.withdraw(conn, ticket.id, task, now)
-    for entry, (_, same) in zip(decision.enqueue, entries.enqueue(conn, decision.enqueue, now), strict=True):
-        if not same:  # a ticket that waits for an entry which is not there would wait for ever
+    for entry in decision.enqueue:
+        if not entries.enqueue(
+            conn, entry, now
+        ):  # a ticket that waits for an entry which is not there would wait for ever
             inbox.put_for(conn, ticket.id, f"{seq}:known:{entry.id}", entries.known_otherwise(entry), now)
     for entry_id, by in decision.release:
         entries.release(conn, ticket.id, entry_id, by, now)
     # From here on its text is the chain's alone, where it can be erased.
-    conn.execute("UPDATE events SET state = 'decided', body = '' WHERE seq = ?", (seq,))
-    audit.append(
-        conn,
-        now,
-        ticket.id,
-        event["kind"],
-        event=event["body"],
-        decision=text,
-        before=old["state"] if old and old["version"] >= 0 else "",
-        after=ticket.state,
-        why=decision.why,
-        actor=event["actor"] or "",
-    )
+    update(conn, "events", "seq = ?", seq, state="decided", body="")
+    record = audit.Record(
+        ticket.id, event["kind"], event["body"], text, before=old["state"] if old and old["version"] >= 0 else "",
+        after=ticket.state, why=decision.why, actor=event["actor"] or "",
+    )  # fmt: skip
+    audit.append(conn, now, record)
 
 
-class Tickets:
+class Tickets(Part):
     """The part of `bot.ports.Store` that decides."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
 
     async def commit(self, seq: int, decision: Decision, now: datetime) -> None:
         """See bot.ports.Store."""
@@ -95,52 +68,45 @@ class Tickets:
         """See bot.ports.Store. Raises Stale if the event is decided already."""
 
         def work(conn: Connection) -> None:
-            row = conn.execute(
-                "SELECT ticket, kind, body, json_extract(body, '$.by.login') AS actor FROM events "
-                "WHERE seq = ? AND state = 'pending'",
-                (seq,),
-            ).fetchone()
+            row = conn.execute(_PENDING, (seq,)).fetchone()
             if row is None:
                 raise Stale(f"event {seq} was decided on meanwhile")
-            conn.execute("UPDATE events SET state = 'discarded', body = '', why = ? WHERE seq = ?", (why, seq))
-            audit.append(conn, now, row["ticket"], row["kind"], event=row["body"], why=why, actor=row["actor"] or "")
+            update(conn, "events", "seq = ?", seq, state="discarded", body="", why=why)
+            record = audit.Record(row["ticket"], row["kind"], row["body"], why=why, actor=row["actor"] or "")
+            audit.append(conn, now, record)
 
         await self.database.write("discard", work)
 
     async def wake(self, now: datetime) -> datetime | None:
         """See bot.ports.Store. An instant not after `now` means that some ticket was woken by this call."""
-        first = await self.database.row("SELECT MIN(wake_at) AS at FROM tickets WHERE wake_at IS NOT NULL")
-        if first is None or first["at"] is None:
+        row = await self.database.row("SELECT wake_at FROM tickets WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1")
+        if row is None:
             return None
-        if first["at"] > to_ms(now):
-            return from_ms(first["at"])
+        first = from_ms(row["wake_at"])
+        if first > now:
+            return first
 
         def work(conn: Connection) -> None:
-            woken = conn.execute(
-                "SELECT id, wake_at, open FROM tickets WHERE wake_at <= ? ORDER BY wake_at, id", (to_ms(now),)
-            ).fetchall()
-            for row in woken:
-                if row["open"]:
-                    event = Ticked(ticket=row["id"], at=now)
-                    inbox.put_for(conn, row["id"], f"tick:{row['id']}:{row['wake_at']}", event, now)
-            conn.execute("UPDATE tickets SET wake_at = NULL WHERE wake_at <= ?", (to_ms(now),))
+            sql = "SELECT id, wake_at FROM tickets WHERE open = 1 AND wake_at <= ? ORDER BY wake_at, id"
+            for row in conn.execute(sql, (to_ms(now),)).fetchall():
+                event = Ticked(ticket=row["id"], at=now)
+                inbox.put_for(conn, row["id"], f"tick:{row['id']}:{row['wake_at']}", event, now)
+            update(conn, "tickets", "wake_at <= ?", to_ms(now), wake_at=None)
 
         await self.database.write("wake", work)
-        return from_ms(first["at"])
+        return first
 
     async def ticket(self, ticket: str) -> Ticket | None:
         """One ticket as it stands."""
-        row = await self.database.row("SELECT body FROM tickets WHERE id = ? AND body <> ''", ticket)
-        return Ticket.model_validate_json(row["body"]) if row else None
+        sql = "SELECT body FROM tickets WHERE id = ? AND body <> ''"
+        return next(iter(await self.database.models(Ticket, sql, ticket)), None)
 
     async def open_tickets(self, repo_id: int) -> Sequence[Ticket]:
         """See bot.ports.Store."""
-        rows = await self.database.rows(
-            "SELECT body FROM tickets WHERE open = 1 AND repo_id = ? AND body <> '' ORDER BY opened_at, id", repo_id
-        )
-        return [Ticket.model_validate_json(row["body"]) for row in rows]
+        sql = "SELECT body FROM tickets WHERE open = 1 AND repo_id = ? AND body <> '' ORDER BY opened_at, id"
+        return await self.database.models(Ticket, sql, repo_id)
 
     async def tickets(self) -> Sequence[Ticket]:
         """Every ticket, in order of opening."""
-        rows = await self.database.rows("SELECT body FROM tickets WHERE body <> '' ORDER BY opened_at, id")
-        return [Ticket.model_validate_json(row["body"]) for row in rows]
+        sql = "SELECT body FROM tickets WHERE body <> '' ORDER BY opened_at, id"
+        return await self.database.models(Ticket, sql)

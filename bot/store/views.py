@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
-from bot.store.connection import Row
-from bot.store.database import Database
-from bot.store.instants import from_ms, to_ms
+from bot.store import entries
+from bot.store.connection import to_ms
+from bot.store.database import Part
 from schemas.base import Frozen, Instant
 
 
@@ -30,19 +31,6 @@ class Snapshot(Frozen):
     audit_records: int
 
 
-class EffectRow(Frozen):
-    """One effect, as a person looks at it. `state`: pending, leased, done, gave_up or replaced."""
-
-    key: str
-    ticket: str
-    kind: str
-    state: str
-    attempts: int
-    interrupted: int
-    due: Instant
-    error: str
-
-
 class EntryRow(Frozen):
     """One entry without its change request. `settled` is when it came to rest."""
 
@@ -63,95 +51,40 @@ class EntryRow(Frozen):
     released_by: str
 
 
-class Views:
-    """The store's read model."""
+_BY_STATE: Final = """
+    SELECT 'tickets', state, COUNT(*) FROM tickets WHERE body <> '' GROUP BY state
+    UNION ALL SELECT 'entries', state, COUNT(*) FROM entries GROUP BY state
+    UNION ALL SELECT 'lanes', state, COUNT(*) FROM lanes GROUP BY state
+    UNION ALL SELECT 'effects', kind, COUNT(*) FROM outbox WHERE state IN ('pending', 'leased') GROUP BY kind"""
+"""Rows of a Snapshot's field, a state (or kind) and how many there are in it."""
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+_NUMBERS: Final = """SELECT
+    (SELECT COUNT(*) FROM deliveries WHERE state = 'pending') AS deliveries,
+    (SELECT COUNT(*) FROM events WHERE state = 'pending') AS events,
+    (SELECT MAX(0, ?1 - MIN(received_at)) / 1000.0 FROM deliveries WHERE state = 'pending') AS oldest_delivery_seconds,
+    (SELECT MAX(0, ?1 - MIN(at)) / 1000.0 FROM events WHERE state = 'pending') AS oldest_event_seconds,
+    (SELECT MAX(0, ?1 - MIN(queued_at)) / 1000.0 FROM outbox WHERE state IN ('pending', 'leased'))
+        AS oldest_effect_seconds,
+    (SELECT MAX(0, ?1 - MIN(accepted_at)) / 1000.0 FROM entries WHERE state = 'queued') AS oldest_entry_seconds,
+    (SELECT MAX(seq) FROM audit) AS audit_records"""
+"""A Snapshot's numbers (NULL: nothing there); ?1 is now."""
+
+_ENTRIES: Final = f"""SELECT {entries.COLUMNS}, e.settled_at AS settled,
+    COALESCE(e.error_class, '') AS error_class, COALESCE(e.oid, '') AS "commit" FROM entries e ORDER BY e.seq"""
+
+
+class Views(Part):
+    """The store's read model."""
 
     async def snapshot(self, now: datetime) -> Snapshot:
         """Counts and ages; for `GET /snapshot` and the metrics."""
+        states: dict[str, dict[str, int]] = {"tickets": {}, "entries": {}, "lanes": {}, "effects": {}}
+        for field, state, count in await self.database.rows(_BY_STATE):
+            states[field][state] = count
+        found = (await self.database.rows(_NUMBERS, to_ms(now)))[0]
+        numbers = {name: value or 0 for name, value in dict(found).items()}
+        return Snapshot.model_validate({"at": now, **states, **numbers})
 
-        async def counts(sql: str) -> dict[str, int]:
-            return {row[0]: row[1] for row in await self.database.rows(sql)}
-
-        async def waiting(sql: str) -> tuple[int, float]:
-            row = await self.database.row(sql)
-            oldest = row[1] if row and row[1] is not None else to_ms(now)
-            return (row[0] if row else 0), max(0.0, (to_ms(now) - oldest) / 1000)
-
-        deliveries, delivery_age = await waiting(
-            "SELECT COUNT(*), MIN(received_at) FROM deliveries WHERE state = 'pending'"
-        )
-        events, event_age = await waiting("SELECT COUNT(*), MIN(at) FROM events WHERE state = 'pending'")
-        _, effect_age = await waiting(
-            "SELECT COUNT(*), MIN(queued_at) FROM outbox WHERE state IN ('pending', 'leased')"
-        )
-        _, entry_age = await waiting("SELECT COUNT(*), MIN(accepted_at) FROM entries WHERE state = 'queued'")
-        records = await self.database.row("SELECT MAX(seq) FROM audit")
-        return Snapshot(
-            at=now,
-            tickets=await counts("SELECT state, COUNT(*) FROM tickets WHERE body <> '' GROUP BY state"),
-            entries=await counts("SELECT state, COUNT(*) FROM entries GROUP BY state"),
-            lanes=await counts("SELECT state, COUNT(*) FROM lanes GROUP BY state"),
-            effects=await counts(
-                "SELECT kind, COUNT(*) FROM outbox WHERE state IN ('pending', 'leased') GROUP BY kind"
-            ),
-            deliveries=deliveries,
-            events=events,
-            oldest_delivery_seconds=delivery_age,
-            oldest_event_seconds=event_age,
-            oldest_effect_seconds=effect_age,
-            oldest_entry_seconds=entry_age,
-            audit_records=(records[0] or 0) if records else 0,
-        )
-
-    async def outbox_rows(self, ticket: str | None = None) -> Sequence[EffectRow]:
-        """The effects of one ticket, done ones too, in their order; of all tickets only what is not done."""
-        rows = await self.database.rows(
-            "SELECT * FROM outbox WHERE ticket = ? "
-            "OR (? IS NULL AND state IN ('pending', 'leased', 'gave_up')) ORDER BY seq",
-            ticket, ticket,
-        )  # fmt: skip
-        return [_effect_row(row) for row in rows]
-
-    async def report_rows(self, since: datetime | None = None, lane: str | None = None) -> Sequence[EntryRow]:
-        """The entries accepted at or after `since`, of one lane or all, in order of acceptance."""
-        rows = await self.database.rows(
-            "SELECT * FROM entries WHERE accepted_at >= ? AND (? IS NULL OR lane = ?) ORDER BY seq",
-            to_ms(since) if since else 0, lane, lane,
-        )  # fmt: skip
-        return [_entry_row(row) for row in rows]
-
-
-def _effect_row(row: Row) -> EffectRow:
-    return EffectRow(
-        key=row["key"],
-        ticket=row["ticket"],
-        kind=row["kind"],
-        state=row["state"],
-        attempts=row["attempts"],
-        interrupted=row["interrupted"],
-        due=from_ms(row["due_at"]),
-        error=row["error"],
-    )
-
-
-def _entry_row(row: Row) -> EntryRow:
-    return EntryRow(
-        id=row["id"],
-        lane=row["lane"],
-        ticket=row["ticket"],
-        task=row["task"],
-        state=row["state"],
-        priority=row["priority"],
-        accepted=from_ms(row["accepted_at"]),
-        settled=from_ms(row["settled_at"]) if row["settled_at"] is not None else None,
-        next_try=from_ms(row["due_at"]),
-        deliveries=row["deliveries"],
-        attempts=row["attempts"],
-        error_class=row["error_class"] or "",
-        error=row["error"],
-        commit=row["oid"] or "",
-        released_by=row["released_by"],
-    )
+    async def report_rows(self) -> Sequence[EntryRow]:
+        """All entries, in order of acceptance."""
+        return [EntryRow.model_validate(entries.columns_of(row)) for row in await self.database.rows(_ENTRIES)]

@@ -31,14 +31,13 @@ GROUP_LIMIT: Final = 256
 class _Write:
     name: Name
     work: Callable[[Connection], Any]
-    loop: asyncio.AbstractEventLoop
     done: asyncio.Future[Any]
     result: Any = None
     problem: BaseException | None = None
 
 
 class Writer:
-    """Runs from its making until `close`; owns `connection` from then on."""
+    """Runs from its making until `close`; owns `connection` from then on. All callers are on one event loop."""
 
     def __init__(self, connection: Connection, faults: Faults) -> None:
         self._connection, self._faults = connection, faults
@@ -56,9 +55,8 @@ class Writer:
         """
         if self._closed:
             raise Transient("the store is closed: open it again")
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-        self._waiting.put(_Write(name, work, loop, done))
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.put(_Write(name, work, done))
         return await done
 
     async def close(self) -> None:
@@ -70,18 +68,20 @@ class Writer:
 
     # --- on the thread --------------------------------------------------------------------------------------
     def _run(self) -> None:
-        last = False
-        while not last and (first := self._waiting.get()) is not None:
-            group = [first]
-            while len(group) < GROUP_LIMIT and not self._waiting.empty():
-                item = self._waiting.get()
-                if item is None:
-                    last = True
-                    break
-                group.append(item)
-            self._commit(group)
-            _tell(group)
+        group: list[_Write] = []
+        for write in iter(self._waiting.get, None):
+            group.append(write)
+            if len(group) == GROUP_LIMIT or self._waiting.empty():
+                self._finish(group)
+                group = []
+        if group:  # what came in just before the end
+            self._finish(group)
         self._connection.close()
+
+    def _finish(self, group: list[_Write]) -> None:
+        self._commit(group)
+        with contextlib.suppress(RuntimeError):  # the event loop has been closed meanwhile
+            group[0].done.get_loop().call_soon_threadsafe(_resolve, group)  # one wake-up for all
 
     def _commit(self, group: list[_Write]) -> None:
         try:
@@ -113,16 +113,6 @@ class Writer:
             self._connection.execute("ROLLBACK TO one")
         self._connection.execute("RELEASE one")
         return name
-
-
-def _tell(group: list[_Write]) -> None:
-    """Resolve the futures, with one wake-up for each event loop."""
-    loops: dict[asyncio.AbstractEventLoop, list[_Write]] = {}
-    for write in group:
-        loops.setdefault(write.loop, []).append(write)
-    for loop, writes in loops.items():
-        with contextlib.suppress(RuntimeError):  # that event loop has been closed meanwhile
-            loop.call_soon_threadsafe(_resolve, writes)
 
 
 def _resolve(writes: list[_Write]) -> None:

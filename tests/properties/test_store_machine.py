@@ -19,7 +19,20 @@ from schemas.decision import EntryMove, LaneDecision
 from schemas.events import EntryLanded, PullRequestOpened
 from schemas.lane import Composed, EntryState
 from schemas.lease import Lease
-from tests.store.parts import BRANCH, SHA, T0, ManualClock, agent, comment, decide, entry, label, opened, post
+from tests.store.parts import (
+    BRANCH,
+    SHA,
+    T0,
+    ManualClock,
+    agent,
+    comment,
+    decide,
+    entry,
+    label,
+    opened,
+    outbox_rows,
+    post,
+)
 
 ISSUES = st.integers(1, 3)
 ATTEMPTS = 3
@@ -146,7 +159,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def waiting(self, ticket: str) -> list[int]:
         """The numbers of a ticket's comments that were neither posted nor given up, as the store has it."""
-        rows = self.run(self.store.outbox_rows(ticket))
+        rows = self.run(outbox_rows(self.store, ticket))
         return [
             self.order(row.key) for row in rows if row.kind == "post_comment" and row.state in ("pending", "leased")
         ]

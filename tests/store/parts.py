@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from bot.ports import Faults, no_faults
+from bot.store.connection import from_ms
 from bot.store.database import Database
 from bot.store.store import SqliteStore, open_store
 from schemas.base import Person, RepoRef
@@ -142,3 +144,13 @@ async def value(database: Database, sql: str, *values: Any) -> Any:
     """The first column of the first row, read past the store's own methods."""
     row = await database.row(sql, *values)
     return row[0] if row else None
+
+
+async def outbox_rows(store: SqliteStore, ticket_id: str | None = None) -> list[SimpleNamespace]:
+    """The effects of one ticket, done ones too, in their order; of all tickets only what is not done."""
+    rows = await store.database.rows(
+        "SELECT * FROM outbox WHERE ticket = ? OR (? IS NULL AND state IN ('pending', 'leased', 'gave_up')) "
+        "ORDER BY seq",
+        ticket_id, ticket_id,
+    )  # fmt: skip
+    return [SimpleNamespace(**dict(row), due=from_ms(row["due_at"])) for row in rows]

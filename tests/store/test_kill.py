@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot.store.store import SqliteStore
-from tests.store.parts import BRANCH, opened, value
+from tests.store.parts import BRANCH, opened, outbox_rows, value
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 20
@@ -34,7 +34,7 @@ def run_and_kill(path: Path, number: int, lines: int, point: str = "") -> list[l
 async def check(store: SqliteStore, acknowledged: list[list[str]]) -> None:
     """Everything acknowledged is there; effects, entries and audit rows are there with their tickets."""
     database = store.database
-    states = {row.key: row.state for row in await store.outbox_rows(None)}
+    states = {row.key: row.state for row in await outbox_rows(store)}
     for what, *names in acknowledged:
         if what == "delivery":
             assert await store.known_delivery(names[0]), names

@@ -10,7 +10,20 @@ import pytest
 from bot.errors import Stale
 from bot.store.outbox import INTERRUPTIONS
 from schemas.events import PullRequestOpened
-from tests.store.parts import SHA, T0, TICKET, ManualClock, agent, comment, decide, open_ticket, opened, post, status
+from tests.store.parts import (
+    SHA,
+    T0,
+    TICKET,
+    ManualClock,
+    agent,
+    comment,
+    decide,
+    open_ticket,
+    opened,
+    outbox_rows,
+    post,
+    status,
+)
 
 KINDS = ("post_comment", "update_status", "run_agent")
 
@@ -99,7 +112,7 @@ async def test_a_slot_s_older_effect_is_replaced_until_somebody_has_begun_it(tmp
             seen.append(leased[1].key)
             await store.settle(leased[0], None, T0)
         assert seen == [f"{TICKET}:v1", f"{TICKET}:v4"]
-        states = {row.key: row.state for row in await store.outbox_rows(TICKET)}
+        states = {row.key: row.state for row in await outbox_rows(store, TICKET)}
         assert [states[f"{TICKET}:v{n}"] for n in (0, 2, 3)] == ["replaced"] * 3
 
 
@@ -167,6 +180,23 @@ async def test_a_restart_voids_leases_and_counts_as_an_interruption(tmp_path: Pa
         assert event.kind == "effect_gave_up" and "restarts of the server cut it 20 times" in event.reason
 
 
+async def test_what_became_of_an_effect_is_written_down(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await open_ticket(store, effects=(post("1"), post("2")))
+        await open_ticket(store, 13, effects=(post("x", "octo/app#13"),))
+        lease, _ = await store.lease(KINDS, "me", 60, T0)
+        await store.settle(lease, None, T0)
+        other, _ = await store.lease(KINDS, "me", 60, T0)
+        await store.nack(other, "502", 5, T0)
+        rows = await outbox_rows(store, TICKET)
+        assert [(row.key, row.state, row.attempts, row.error) for row in rows] == [
+            (f"{TICKET}:1", "done", 1, ""),
+            (f"{TICKET}:2", "pending", 1, "502"),
+        ]
+        assert rows[1].due == T0 + timedelta(seconds=5)
+        assert [row.key for row in await outbox_rows(store)] == [f"{TICKET}:2", "octo/app#13:x"]
+
+
 # --- giving up ----------------------------------------------------------------------------------------------
 async def test_after_its_last_attempt_the_ticket_is_told(tmp_path: Path) -> None:
     async with opened(tmp_path, attempts=3) as store:
@@ -203,5 +233,5 @@ async def test_a_refused_effect_is_given_up_at_once(tmp_path: Path) -> None:
         lease, _ = await store.lease(KINDS, "me", 60, T0)
         await store.refuse(lease, "422: the branch is gone", T0)
         assert (await store.next_event(TICKET)).event.reason == "422: the branch is gone"
-        assert [row.state for row in await store.outbox_rows(TICKET)] == ["gave_up"]
+        assert [row.state for row in await outbox_rows(store, TICKET)] == ["gave_up"]
         assert await store.lease(KINDS, "me", 60, T0) is None

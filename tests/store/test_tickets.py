@@ -24,6 +24,7 @@ from tests.store.parts import (
     label,
     open_ticket,
     opened,
+    outbox_rows,
     post,
     ticket,
 )
@@ -42,7 +43,7 @@ async def test_all_of_a_decision_is_stored_together(tmp_path: Path) -> None:
         )
     async with opened(tmp_path) as store:
         assert await store.ticket(TICKET) == new
-        assert [row.key for row in await store.outbox_rows(TICKET)] == [f"{TICKET}:hello"]
+        assert [row.key for row in await outbox_rows(store, TICKET)] == [f"{TICKET}:hello"]
         follow = await store.next_event(TICKET)
         assert follow.event.kind == "ticked" and follow.event.ticket == TICKET
         assert [(e.id, e.change) for e in await store.report(BRANCH)] == [(change.id, change.change)]
@@ -72,7 +73,7 @@ async def test_a_decision_on_an_older_version_is_stale_and_stores_nothing(tmp_pa
         with pytest.raises(Stale):  # the version is right now, but the event is not to be decided twice
             await store.commit(first.seq, again, T0)
         assert (await store.ticket(TICKET)).note == ""
-        assert await store.outbox_rows(TICKET) == [] and await store.report(BRANCH) == []
+        assert await outbox_rows(store, TICKET) == [] and await store.report(BRANCH) == []
         assert (await store.next_event(TICKET)).seq == second.seq
 
 

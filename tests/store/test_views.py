@@ -8,7 +8,7 @@ from pathlib import Path
 
 from schemas.decision import EntryMove, LaneDecision
 from schemas.lane import Composed, EntryState
-from tests.store.parts import BASE, BRANCH, SHA, T0, TICKET, agent, comment, entry, open_ticket, opened, post
+from tests.store.parts import BASE, BRANCH, SHA, T0, agent, comment, entry, open_ticket, opened, post
 
 
 async def test_an_empty_store_has_nothing_to_show(tmp_path: Path) -> None:
@@ -43,23 +43,6 @@ async def test_a_snapshot_counts_what_waits_and_for_how_long(tmp_path: Path) -> 
     }
 
 
-async def test_rows_of_effects(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store:
-        await open_ticket(store, effects=(post("1"), post("2")))
-        await open_ticket(store, 13, effects=(post("x", "octo/app#13"),))
-        lease, _ = await store.lease(("post_comment",), "me", 60, T0)
-        await store.settle(lease, None, T0)
-        other, _ = await store.lease(("post_comment",), "me", 60, T0)
-        await store.nack(other, "502", 5, T0)
-        rows = await store.outbox_rows(TICKET)
-        assert [(row.key, row.state, row.attempts, row.error) for row in rows] == [
-            (f"{TICKET}:1", "done", 1, ""),
-            (f"{TICKET}:2", "pending", 1, "502"),
-        ]
-        assert rows[1].due == T0 + timedelta(seconds=5)
-        assert [row.key for row in await store.outbox_rows()] == [f"{TICKET}:2", "octo/app#13:x"]
-
-
 async def test_rows_of_entries(tmp_path: Path) -> None:
     later = T0 + timedelta(hours=1)
     async with opened(tmp_path) as store:
@@ -74,5 +57,3 @@ async def test_rows_of_entries(tmp_path: Path) -> None:
         assert [(row.id, row.state, row.settled, row.commit) for row in rows] == [
             ("a", "landed", later, SHA), ("b", "queued", None, ""), ("c", "queued", None, ""),
         ]  # fmt: skip
-        assert [row.id for row in await store.report_rows(lane=BRANCH)] == ["a", "c"]
-        assert [row.id for row in await store.report_rows(since=later.replace(microsecond=0))] == ["c"]
