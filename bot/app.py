@@ -169,7 +169,7 @@ async def running(
     app_id, key, secret = checked(settings)
     clock, faults = ports.clock, ports.faults
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    sandbox = Sandbox(settings.sandbox, area_for(settings.data_dir.resolve()), clock)
+    sandbox = Sandbox(settings.sandbox, area_for(settings.data_dir.resolve()))
     if problems := await sandbox.self_test():
         raise Misconfigured("; ".join(problems))
     harness = ports.harness or make_harness(settings, sandbox, provider, token)
@@ -192,7 +192,7 @@ async def running(
 
         runs = AgentRuns(
             harness=harness, remotes=remote, sandbox=sandbox, checker=checker, logs=settings.data_dir / "logs",
-            clock=clock, faults=faults, write_prompt=prompts.write, slots=settings.runners,
+            clock=clock, faults=faults, write_prompt=prompts.write,
         )  # fmt: skip
         lander = Lander(
             queue=store, remote=lane_remote, checker=checker, confirmer=GitHubConfirmer(app, people, store.ticket),
