@@ -93,14 +93,13 @@ def _walk(directory: int, prefix: bytes, odd: frozenset[bytes]) -> Iterator[tupl
 
 
 def _open_directory(name: bytes, directory: int, info: os.stat_result) -> int:
-    flags = os.O_DIRECTORY | os.O_NOFOLLOW
-    if info.st_mode & stat.S_IRWXU != stat.S_IRWXU:  # an agent may lock a directory, but not hide what is in there
-        handle = os.open(name, os.O_PATH | flags, dir_fd=directory)
-        try:
-            os.chmod(f"/proc/self/fd/{handle}", info.st_mode | stat.S_IRWXU)
-        finally:
-            os.close(handle)
-    return os.open(name, os.O_RDONLY | flags, dir_fd=directory)
+    """By a handle that is no link; what an agent locked against reading is opened first."""
+    handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        os.chmod(f"/proc/self/fd/{handle}", info.st_mode | stat.S_IRWXU)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=handle)
+    finally:
+        os.close(handle)
 
 
 def _look(name: bytes, directory: int, info: os.stat_result) -> _Found:
@@ -115,12 +114,13 @@ def _look(name: bytes, directory: int, info: os.stat_result) -> _Found:
     except PermissionError:
         return _Found(refused="cannot be read: give it back its permissions")
     with os.fdopen(opened, "rb") as file:
-        if info.st_size > MAX_FILE_BYTES:
-            oid = hashlib.file_digest(file, digest.copy).hexdigest()
-            return _Found(mode, oid, refused=f"is over {MAX_FILE_BYTES} bytes")
-        data = file.read(info.st_size)
-    digest.update(data)
-    return _Found(mode, digest.hexdigest(), data)
+        data = file.read(MAX_FILE_BYTES + 1) or b""
+        digest.update(data)
+        if len(data) <= MAX_FILE_BYTES:
+            return _Found(mode, digest.hexdigest(), data)
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return _Found(mode, digest.hexdigest(), refused=f"is over {MAX_FILE_BYTES} bytes")
 
 
 def _ignored(workspace: Workspace, fresh: Sequence[bytes]) -> set[bytes]:

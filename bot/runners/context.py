@@ -10,7 +10,6 @@ from bot.rules import globs
 from bot.rules.budgets import pack
 from bot.runners.workspace import File, Workspace, text
 from schemas.agent import Context
-from schemas.effects import RunAgent
 from schemas.plan import Task
 
 PROMPT_TOKENS = 40_000
@@ -22,11 +21,9 @@ def named(space: Workspace) -> dict[str, File]:
     return {name: file for path, file in space.files.items() if (name := text(path)) is not None}
 
 
-def read(space: Workspace, effect: RunAgent) -> Context:
-    """For a Developer: owned files first, then those it reads, as far as the budget goes. Nothing for the others."""
-    if effect.task is None:
-        return Context()
-    return pack(_files(space, effect.task), min(PROMPT_TOKENS, effect.limits.tokens // 4))
+def read(space: Workspace, task: Task, limit: int) -> Context:
+    """The owned files first, then those that are read, as far as the budget goes."""
+    return pack(_files(space, task), min(PROMPT_TOKENS, limit // 4))
 
 
 def _files(space: Workspace, task: Task) -> Iterator[tuple[str, str | None]]:

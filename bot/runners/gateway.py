@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from schemas.base import Frozen
 
-PLACEHOLDER = "http://model.interlock.invalid/v1"
+ADDRESS = "http://model.interlock.invalid/v1"
 """What the agent believes to be the model's address."""
 
 _OURS = {"authorization", "api-key", "x-api-key", "host", "content-length", "accept-encoding"}
@@ -54,12 +54,12 @@ class Gateway(CopilotRequestHandler):
 
     def _forwarded(self, request: httpx.Request, provider: Provider) -> httpx.Request:
         asked = str(request.url)
-        if not asked.startswith(f"{PLACEHOLDER}/"):  # with less than the slash, the rest could name another host
+        if not asked.startswith(f"{ADDRESS}/"):  # with less than the slash, the rest could name another host
             raise ValueError("the agent asked for an address that is not the model's")
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS}
         key = provider.api_key.get_secret_value()
         if key:
             name = {"openai": "Authorization", "azure": "api-key", "anthropic": "x-api-key"}[provider.type]
             headers[name] = f"Bearer {key}" if provider.type == "openai" else key
-        url = provider.base_url.rstrip("/") + asked.removeprefix(PLACEHOLDER)
+        url = provider.base_url.rstrip("/") + asked.removeprefix(ADDRESS)
         return self._client.build_request(request.method, url, headers=headers, content=request.content)

@@ -7,7 +7,6 @@ costs no attempt, and the ticket starts the next one.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from bot.runners import context, workspace
 from bot.runners.collect import collect, tree_of
 from bot.runners.sandbox import Sandbox
 from bot.runners.tools import PlanningAnswers, WorkAnswers
-from bot.runners.transcripts import Transcript
+from bot.runners.transcripts import Transcript, file_name
 from schemas import events as e
 from schemas.agent import Activity, AgentEnd, AgentJob, AgentOutcome, Context, Prompt
 from schemas.base import Evidence, RepoRef
@@ -59,14 +58,14 @@ class AgentRuns:
         assert isinstance(effect, RunAgent)
         if lease.interrupted:
             return Performed(_failed(effect, Evidence(reason="cut by a restart"), interrupted=True))
-        name = run_name(effect)
+        name = f"{effect.task.id if effect.task else f'{effect.ticket}/{effect.role}'}.{effect.attempt}"
         work = self._running[name] = asyncio.create_task(self._run(effect, name))
+        work.add_done_callback(lambda _: self._running.pop(name))
         try:
             await asyncio.wait({work})
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-            del self._running[name]
         if work.cancelled():
             return Performed(_failed(effect, Evidence(reason="stopped by a person"), interrupted=True))
         return work.result()
@@ -81,26 +80,27 @@ class AgentRuns:
 
     async def _run(self, effect: RunAgent, name: str) -> Performed:
         git_dir = await self._fetched(effect)
-        folder = self.sandbox.area / f"run-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}"
+        folder = self.sandbox.area / f"run-{file_name(name)}"
         transcript = Transcript(self.logs, name, self.clock)
         try:
             space = await asyncio.to_thread(workspace.prepare, git_dir, effect.base, folder)
-            prompt = self.write_prompt(effect, await asyncio.to_thread(context.read, space, effect))
+            answers: PlanningAnswers | WorkAnswers
+            if effect.task is None:
+                answers, files = PlanningAnswers(effect, space), Context()
+            else:
+                answers = WorkAnswers(effect, effect.task, space)
+                files = await asyncio.to_thread(context.read, space, effect.task, effect.limits.tokens)
+            prompt = self.write_prompt(effect, files)
             job = AgentJob(
                 run=name, role=effect.role, prompt=prompt.text, nudge=prompt.nudge, model=effect.model,
                 deadline_seconds=effect.limits.minutes * 60, max_tokens=effect.limits.tokens,
             )  # fmt: skip
-            answers = (
-                WorkAnswers(effect, effect.task, space)
-                if effect.task
-                else PlanningAnswers(effect, context.named(space))
-            )
             self.faults.reach(f"run:{effect.role}:before")
             outcome = await self.harness.run(job, space.folder, answers.tools(), transcript.add)
             if isinstance(answers, PlanningAnswers):
                 event = answers.outcome(_sentence(outcome))
             else:
-                event = await self._judge(effect, answers, outcome, transcript)
+                event = await self._judge(answers, outcome, transcript)
             self.faults.reach(f"run:{effect.role}:after")
             return Performed(event.model_copy(update={"usage": outcome.usage}), shown=prompt.text)
         finally:
@@ -117,15 +117,13 @@ class AgentRuns:
                 raise Transient(f"the commit {effect.base} cannot be fetched any more")
         return remote.git_dir
 
-    async def _judge(
-        self, effect: RunAgent, answers: WorkAnswers, outcome: AgentOutcome, transcript: Transcript
-    ) -> e.Event:
+    async def _judge(self, answers: WorkAnswers, outcome: AgentOutcome, transcript: Transcript) -> e.Event:
         """What a Developer's work is worth: collected and checked anew, whatever was said during the run."""
+        effect, task, space = answers.effect, answers.task, answers.space
         if answers.gave_up:
             return _failed(effect, Evidence(reason=f"the agent gave up: {answers.gave_up}"), gave_up=True)
         if outcome.end is not AgentEnd.TOOL:
             return _failed(effect, Evidence(reason=_sentence(outcome)))
-        task, space = answers.task, answers.workspace
         collected = await asyncio.to_thread(collect, space, effect.limits)
         if problem := answers.problem(collected):
             return _failed(effect, Evidence(reason=problem))
@@ -163,11 +161,6 @@ class RunCanceller:
         assert isinstance(effect, CancelRuns)
         await self._runs.cancel(effect.ticket, effect.task)
         return Performed()
-
-
-def run_name(effect: RunAgent) -> str:
-    """`octo/app#12/3.1`, or `octo/app#12/engineer.1` for a role without a task."""
-    return f"{effect.task.id if effect.task else f'{effect.ticket}/{effect.role}'}.{effect.attempt}"
 
 
 def _sentence(outcome: AgentOutcome) -> str:

@@ -76,12 +76,10 @@ class Sandbox:
             elif os.path.isdir(name):
                 bwrap += ["--ro-bind", name, name]
         bwrap += ["--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
-        for name in ETC:
-            bwrap += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-        for folder in read_only:
-            bwrap += ["--ro-bind", str(folder), str(folder)]
-        for folder in folders:
-            bwrap += ["--bind", str(folder), str(folder)]
+        mounts = [("--ro-bind-try", [f"/etc/{name}" for name in ETC]), ("--ro-bind", read_only), ("--bind", folders)]
+        for option, places in mounts:
+            for place in places:
+                bwrap += [option, str(place), str(place)]
         for name, value in inside.items():
             bwrap += ["--setenv", name, value]
         return [*self._drop(folders), *bwrap, "--chdir", str(folders[0]), "--", *argv]
@@ -101,13 +99,7 @@ class Sandbox:
         return [*user, *limits, "--nproc=512"]
 
     async def run(
-        self,
-        command: str,
-        *,
-        workspace: Path,
-        timeout: float,
-        env: Mapping[str, str] = {},
-        read_only: Sequence[Path] = (),
+        self, command: str, workspace: Path, timeout: float, env: Mapping[str, str] = {}, read_only: Sequence[Path] = ()
     ) -> Finished:
         """`/bin/sh -c command` at the workspace's root. Everything that it started is dead when this returns."""
         words = self.wrap(["/bin/sh", "-c", command], folders=[workspace], env=env, read_only=read_only)
@@ -125,7 +117,10 @@ class Sandbox:
                         del tail[:-OUTPUT_LIMIT]
                     await process.wait()
         finally:
-            code = await _kill(process)
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)  # bubblewrap's children die with it
+            code = await process.wait()
         return Finished(code, tail.decode("utf-8", "replace"), limit.expired())
 
     async def self_test(self) -> list[str]:
@@ -138,9 +133,8 @@ class Sandbox:
         ):
             secret.write(b"canary")
             secret.flush()
-            done = await self.run(
-                _PROBE.format(secret=secret.name, pid=os.getpid()), workspace=Path(folder), timeout=20
-            )
+            probe = _PROBE.format(secret=secret.name, pid=os.getpid())
+            done = await self.run(probe, workspace=Path(folder), timeout=20)
         if "probe-began" not in done.output:
             text = done.output.strip()[-300:]
             return [f"bubblewrap does not start here ({text}): allow user namespaces, or run as root"]
@@ -155,16 +149,6 @@ test -d /proc/{pid}/fd && tr '\\0' ' ' < /proc/{pid}/cmdline | grep -q python &&
 grep -qE '^ *(eth|en|wl)' /proc/net/dev && echo "ESCAPE the network is visible"
 true
 """
-
-
-async def _kill(process: asyncio.subprocess.Process) -> int:
-    """SIGKILL to the process group; bubblewrap's children die with it."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-    return await process.wait()
 
 
 def _find_bwrap() -> str | None:

@@ -6,10 +6,10 @@ An `Answers` belongs to one run. It keeps the answer that ended the run; the per
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 
 from bot.ports import Tool, ToolAnswer
 from bot.rules import ownership, planning
+from bot.runners import context
 from bot.runners.collect import Collected, collect
 from bot.runners.workspace import Workspace
 from schemas import answers as a
@@ -24,8 +24,8 @@ FILES_GRANTED = 5
 class PlanningAnswers:
     """Engineer and Orchestrator: the event that their answer makes."""
 
-    def __init__(self, effect: RunAgent, files: Collection[str]) -> None:
-        self._effect, self._files, self._rounds = effect, files, 0
+    def __init__(self, effect: RunAgent, space: Workspace) -> None:
+        self._effect, self._files, self._rounds = effect, context.named(space), 0
         self._rules = planning.PlanRules(max_tasks=effect.max_tasks, limits=effect.limits, shared=effect.shared)
         self._event: e.Event | None = None
         self._faults: tuple[Fault, ...] = ()
@@ -90,8 +90,8 @@ class PlanningAnswers:
 class WorkAnswers:
     """Developer and rework: finish, ask for a file, or give up. `owns` grows by what was granted."""
 
-    def __init__(self, effect: RunAgent, task: Task, workspace: Workspace) -> None:
-        self._effect, self.task, self.workspace = effect, task, workspace
+    def __init__(self, effect: RunAgent, task: Task, space: Workspace) -> None:
+        self.effect, self.task, self.space = effect, task, space
         self.owns: tuple[str, ...] = task.owns
         self.summary, self.gave_up = "", ""
 
@@ -104,7 +104,7 @@ class WorkAnswers:
         ]
 
     async def _finish(self, said: a.Finish) -> ToolAnswer:
-        problem = self.problem(await asyncio.to_thread(collect, self.workspace, self._effect.limits))
+        problem = self.problem(await asyncio.to_thread(collect, self.space, self.effect.limits))
         if problem:
             return ToolAnswer(problem, ok=False)
         self.summary = said.summary
@@ -124,14 +124,14 @@ class WorkAnswers:
         return "" if collected.edits else "Nothing was changed: do the work first, or call give_up."
 
     async def _request(self, said: a.RequestFile) -> ToolAnswer:
-        effect = self._effect
-        refused = ownership.refusal(
+        effect = self.effect
+        reason = ownership.refusal(
             said.path, siblings=effect.siblings, protected=effect.protected, shared=effect.shared
         )
-        if refused is None and len(self.owns) - len(self.task.owns) >= FILES_GRANTED:
-            refused = f"{FILES_GRANTED} further files are the most"
-        if refused is not None:
-            return ToolAnswer(f"Not granted: {refused}.", ok=False)
+        if reason is None and len(self.owns) - len(self.task.owns) >= FILES_GRANTED:
+            reason = f"{FILES_GRANTED} further files are the most"
+        if reason is not None:
+            return ToolAnswer(f"Not granted: {reason}.", ok=False)
         if said.path not in self.owns:
             self.owns = (*self.owns, said.path)
         return ToolAnswer(f"Granted: you own {said.path} now.")

@@ -26,7 +26,7 @@ from copilot.tools import Tool as SdkTool
 from copilot.tools import ToolInvocation, ToolResult
 
 from bot.ports import Tool
-from bot.runners.gateway import PLACEHOLDER, Gateway, Provider
+from bot.runners.gateway import ADDRESS, Gateway, Provider
 from bot.runners.harnesses.conversation import Conversation, OnActivity, call
 from bot.runners.sandbox import Sandbox
 from schemas.agent import Activity, AgentEnd, AgentJob, AgentOutcome, Usage
@@ -79,11 +79,7 @@ class CopilotHarness:
         """The sandboxed process, with nothing of our environment."""
         env, read_only = _environment(home, self.cache), [self.cli.parent]
         if self.provider is not None:
-            env |= {
-                "COPILOT_OFFLINE": "true",
-                "COPILOT_PROVIDER_BASE_URL": PLACEHOLDER,
-                "COPILOT_MODEL": job.model or "",
-            }
+            env |= {"COPILOT_OFFLINE": "true", "COPILOT_PROVIDER_BASE_URL": ADDRESS, "COPILOT_MODEL": job.model or ""}
         if self.cache.exists():
             read_only.append(self.cache)
         words = self.sandbox.wrap([str(self.cli)], folders=[workspace, home], env=env, read_only=read_only)
@@ -92,21 +88,16 @@ class CopilotHarness:
 
     async def _warm(self) -> None:
         """Let the CLI unpack its bundle once into the shared cache (a fresh one costs each run 2 to 3 seconds)."""
-        folder = Path(tempfile.mkdtemp(prefix="warm-", dir=self.sandbox.area))
-        made = folder / "cache"
-        made.mkdir()
-        try:
-            done = await self.sandbox.run(
-                f"umask 022 && {shlex.quote(str(self.cli))} --version", workspace=folder, timeout=120,
-                env=_environment(folder, made), read_only=[self.cli.parent],
-            )  # fmt: skip
-            log.info("copilot.warmed", extra={"code": done.exit_code, "out": done.output[-300:]})
-            made.chmod(0o755)
-            self.cache.parent.mkdir(parents=True, exist_ok=True)
+        self.cache.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix="warm-", dir=self.cache.parent))
+        command = f"umask 022 && {shlex.quote(str(self.cli))} --version"
+        done = await self.sandbox.run(command, made, 120, _environment(Path("/tmp"), made), [self.cli.parent])
+        log.info("copilot.warmed", extra={"code": done.exit_code, "out": done.output[-300:]})
+        made.chmod(0o755)
+        if done.exit_code == 0:
             with contextlib.suppress(OSError):  # another process of ours was faster
-                await asyncio.to_thread(shutil.move, made, self.cache)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+                made.rename(self.cache)
+        await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
 
 
 def _environment(home: Path, cache: Path) -> dict[str, str]:
@@ -123,8 +114,8 @@ class _Session(Conversation):
 
     def __post_init__(self) -> None:
         self._stopped: asyncio.Future[tuple[AgentEnd, str]] = asyncio.get_running_loop().create_future()
-        self._silence: asyncio.TimerHandle | None = None
-        self._beat: asyncio.Task[None] | None = None
+        self._heard = 0.0
+        self._watching: asyncio.Task[None] | None = None
         self._errors: list[str] = []
         budget = partial(self._stop, AgentEnd.BUDGET)
         self._client = CopilotClient(
@@ -142,7 +133,7 @@ class _Session(Conversation):
         """Start the process and the session, whose model's address leads nowhere but through the gateway."""
         known, provider = self.harness.provider, None
         if known is not None:
-            provider = ProviderConfig(type=known.type, base_url=PLACEHOLDER, api_key="none")
+            provider = ProviderConfig(type=known.type, base_url=ADDRESS, api_key="none")
         allowed = [*READ_TOOLS, *(WRITE_TOOLS if self.writes else []), *(tool.name for tool in self.tools)]
         try:
             async with self.harness.starting:
@@ -155,13 +146,13 @@ class _Session(Conversation):
                 )  # fmt: skip
         except Exception as error:
             return self.outcome(AgentEnd.DIED, f"the agent could not be started: {error}")
-        self._beat = asyncio.create_task(self._heartbeat())
+        self._watching = asyncio.create_task(self._watch())
         return None
 
     async def ask(self, prompt: str) -> AgentOutcome | None:
         """See Conversation."""
         self._errors.clear()
-        self._heard()
+        self._heard = asyncio.get_running_loop().time()
         turn = asyncio.create_task(self._session.send_and_wait(prompt, timeout=self.job.deadline_seconds + 60))
         try:
             either: tuple[asyncio.Future[Any], ...] = (turn, self._stopped)
@@ -181,23 +172,17 @@ class _Session(Conversation):
             turn.cancel()
             await asyncio.gather(turn, return_exceptions=True)
 
-    async def _heartbeat(self) -> None:
-        """A killed CLI is noticed only by asking it."""
+    async def _watch(self) -> None:
+        """Notice silence; and a killed CLI, of which only asking it tells."""
         while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(min(HEARTBEAT_SECONDS, self.job.idle_seconds / 2))
+            if asyncio.get_running_loop().time() - self._heard > self.job.idle_seconds:
+                self._stop(AgentEnd.IDLE, f"nothing heard for {self.job.idle_seconds:g} seconds")
             try:
                 async with asyncio.timeout(PING_SECONDS):
                     await self._client.ping()
             except Exception as error:
-                return self._stop(AgentEnd.DIED, f"the agent's process ended: {type(error).__name__}")
-
-    def _heard(self) -> None:
-        """Something came from the agent: wait for the next sign of life."""
-        if self._silence is not None:
-            self._silence.cancel()
-        silent = f"nothing heard for {self.job.idle_seconds:g} seconds"
-        loop = asyncio.get_running_loop()
-        self._silence = loop.call_later(self.job.idle_seconds, self._stop, AgentEnd.IDLE, silent)
+                self._stop(AgentEnd.DIED, f"the agent's process ended: {type(error).__name__}")
 
     def _permit(self, request: Any, invocation: Any) -> Any:
         """The sandbox is the boundary; the reading roles are told no when they try to write."""
@@ -218,7 +203,7 @@ class _Session(Conversation):
         return SdkTool(tool.name, tool.description, handler, parameters, skip_permission=True)
 
     def _event(self, event: Any) -> None:
-        self._heard()
+        self._heard = asyncio.get_running_loop().time()
         kind, data = event.type.value, event.data
         match kind:
             case "assistant.usage":
@@ -240,11 +225,8 @@ class _Session(Conversation):
 
     async def close(self) -> None:
         """Nothing of the run's processes is left."""
-        if self._silence is not None:
-            self._silence.cancel()
-        if self._beat is not None:
-            self._beat.cancel()
-            await asyncio.gather(self._beat, return_exceptions=True)
+        if self._watching is not None:
+            self._watching.cancel()
         process = self._client._cli_process  # the SDK kills it, and leaves its pipes to the garbage collector
         with contextlib.suppress(Exception):
             async with asyncio.timeout(5):
