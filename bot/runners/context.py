@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pygit2
 
@@ -10,7 +10,7 @@ from bot.rules import globs
 from bot.rules.budgets import pack
 from bot.runners.workspace import File, Workspace, text
 from schemas.agent import Context
-from schemas.plan import Task
+from schemas.effects import RunAgent
 
 PROMPT_TOKENS = 40_000
 MAX_TEXT_BYTES = 200_000
@@ -21,15 +21,16 @@ def named(space: Workspace) -> dict[str, File]:
     return {name: file for path, file in space.files.items() if (name := text(path)) is not None}
 
 
-def read(space: Workspace, task: Task, limit: int) -> Context:
-    """The owned files first, then those that are read, as far as the budget goes."""
-    return pack(_files(space, task), min(PROMPT_TOKENS, limit // 4))
+def read(space: Workspace, effect: RunAgent) -> Context:
+    """For a Developer: owned files first, then those it reads, as far as the budget goes. Nothing for the others."""
+    patterns = (effect.task.owns, effect.task.reads) if effect.task else ()
+    return pack(_texts(space, patterns), min(PROMPT_TOKENS, effect.limits.tokens // 4))
 
 
-def _files(space: Workspace, task: Task) -> Iterator[tuple[str, str | None]]:
+def _texts(space: Workspace, wanted: Iterable[Sequence[str]]) -> Iterator[tuple[str, str | None]]:
     repo = pygit2.Repository(str(space.git_dir))
     left = {name: file for name, file in named(space).items() if file.regular}
-    for patterns in (task.owns, task.reads):
+    for patterns in wanted:
         for name in [name for name in left if globs.matches(patterns, name)]:
             blob = repo[left.pop(name).oid].peel(pygit2.Blob)
             yield name, None if blob.size > MAX_TEXT_BYTES or blob.is_binary else text(blob.data)

@@ -84,13 +84,8 @@ class AgentRuns:
         transcript = Transcript(self.logs, name, self.clock)
         try:
             space = await asyncio.to_thread(workspace.prepare, git_dir, effect.base, folder)
-            answers: PlanningAnswers | WorkAnswers
-            if effect.task is None:
-                answers, files = PlanningAnswers(effect, space), Context()
-            else:
-                answers = WorkAnswers(effect, effect.task, space)
-                files = await asyncio.to_thread(context.read, space, effect.task, effect.limits.tokens)
-            prompt = self.write_prompt(effect, files)
+            answers = WorkAnswers(effect, effect.task, space) if effect.task else PlanningAnswers(effect, space)
+            prompt = self.write_prompt(effect, await asyncio.to_thread(context.read, space, effect))
             job = AgentJob(
                 run=name, role=effect.role, prompt=prompt.text, nudge=prompt.nudge, model=effect.model,
                 deadline_seconds=effect.limits.minutes * 60, max_tokens=effect.limits.tokens,

@@ -19,8 +19,8 @@ import pygit2
 from pygit2.enums import FileMode
 
 GIT_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
-_GIT = ["git", "-c", "core.fsync=none", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "core.looseCompression=0",
-        "-c", "user.name=Interlock", "-c", "user.email=interlock@localhost"]  # fmt: skip
+_QUICK = ["-c", "core.fsync=none", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "core.looseCompression=0"]
+_GIT = ["git", *_QUICK, "-c", "user.name=Interlock", "-c", "user.email=interlock@localhost"]
 
 
 @dataclass(frozen=True)

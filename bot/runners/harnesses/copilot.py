@@ -231,12 +231,7 @@ class _Session(Conversation):
         with contextlib.suppress(Exception):
             async with asyncio.timeout(5):
                 await self._client.force_stop()
-        if process is not None:
-            await asyncio.to_thread(_close_pipes, process)
-
-
-def _close_pipes(process: Any) -> None:
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
+        pipes = (process.stdin, process.stdout, process.stderr) if process else ()
+        for pipe in filter(None, pipes):
             with contextlib.suppress(OSError, ValueError):
-                pipe.close()
+                await asyncio.to_thread(pipe.close)

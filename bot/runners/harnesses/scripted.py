@@ -47,8 +47,7 @@ class _Played(Conversation):
             if rule.get("role") not in (None, role) or rule.get("attempt") not in (None, attempt):
                 continue
             if re.search(rule.get("match", ""), prompt, re.DOTALL | re.IGNORECASE):
-                steps: list[dict[str, Any]] = rule["steps"]
-                return steps
+                return list(rule["steps"])
         return [{"error": "no rule of the playbook fits this prompt"}]
 
     async def ask(self, prompt: str) -> AgentOutcome | None:
