@@ -128,7 +128,7 @@ async def running(
     app_id, key, secret = checked(settings)
     clock, faults = ports.clock, ports.faults
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    sandbox = Sandbox(settings.sandbox, area_for(settings.data_dir.resolve()), clock)
+    sandbox = Sandbox(settings.sandbox, area_for(settings.data_dir.resolve()))
     if problems := await sandbox.self_test():
         raise Misconfigured("; ".join(problems))
     harness = ports.harness or make_harness(settings, sandbox, provider, token)
@@ -143,7 +143,7 @@ async def running(
         named = asyncio.Event()
         runs = AgentRuns(
             harness=harness, remotes=mirrors.remote, sandbox=sandbox, checker=checker, logs=settings.data_dir / "logs",
-            clock=clock, faults=faults, write_prompt=prompts.write, slots=settings.runners,
+            clock=clock, faults=faults, write_prompt=prompts.write,
         )  # fmt: skip
         lander = Lander(
             queue=store, remote=partial(remote_of, store, mirrors), checker=checker, clock=clock, owner=store.owner,

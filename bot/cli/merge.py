@@ -108,7 +108,7 @@ async def run(job: Job) -> dict[str, Any]:
         raise Misconfigured(f"{job.ref} does not exist in {job.remote.git_dir}")
     async with open_store(job.database, clock) as store:
         await _same_repository(store, str(job.remote.git_dir))
-        sandbox = Sandbox("required", area_for(job.database.parent.resolve()), clock) if job.check else None
+        sandbox = Sandbox("required", area_for(job.database.parent.resolve())) if job.check else None
         if sandbox is not None and (problems := await sandbox.self_test()):
             raise Misconfigured("; ".join(problems))
 

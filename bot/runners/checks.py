@@ -15,6 +15,7 @@ from bot.runners import workspace
 from bot.runners.sandbox import Finished, Sandbox
 from schemas.base import CheckCommand, Evidence, Sha
 
+CHECKS_AT_ONCE = 2
 LOG_CHARACTERS = 4000
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,30}[ -/]{0,3}[@-~]|\][^\x07\x1b]{0,500}(?:\x07|\x1b\\)|[@-Z\\-_])")
 ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "CI": "true", "NO_COLOR": "1"}
@@ -23,9 +24,9 @@ ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "CI": "true", "NO_COLOR": "1"}
 class SandboxChecker:
     """`bot.ports.Checker`. A sandbox that does not start is `unknown`, never green and nobody's fault."""
 
-    def __init__(self, sandbox: Sandbox, clock: Clock, *, at_once: int = 2) -> None:
+    def __init__(self, sandbox: Sandbox, clock: Clock) -> None:
         self._sandbox, self._clock = sandbox, clock
-        self._slots = asyncio.Semaphore(at_once)
+        self._slots = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._numbers = itertools.count(1)
 
     async def check(self, git_dir: Path, tree: Sha, commands: Sequence[CheckCommand]) -> CheckVerdict:
@@ -38,9 +39,7 @@ class SandboxChecker:
                     # Anew for each: a check must not see what another one wrote.
                     await asyncio.to_thread(workspace.remove, folder)
                     await asyncio.to_thread(workspace.export, git_dir, tree, folder)
-                    done = await self._sandbox.run(
-                        command.command, workspace=folder, timeout=command.timeout_seconds, env=ENVIRONMENT
-                    )
+                    done = await self._sandbox.run(command.command, folder, command.timeout_seconds, ENVIRONMENT)
                     if done.exit_code != 0 or done.timed_out:
                         return CheckVerdict("red", evidence(command, done), self._clock.boot() - started)
             except (OSError, Misconfigured) as error:
@@ -56,9 +55,6 @@ def evidence(command: CheckCommand, done: Finished) -> Evidence:
     what = f"timed out after {command.timeout_seconds} s" if done.timed_out else f"exited {done.exit_code}"
     log = redacted(_ANSI.sub("", done.output)).replace("\r", "")
     return Evidence(
-        reason=f"the check {command.name!r} {what}",
-        check=command.name,
-        command=command.command,
-        exit_code=done.exit_code,
-        log=log[-LOG_CHARACTERS:],
-    )
+        reason=f"the check {command.name!r} {what}", check=command.name, command=command.command,
+        exit_code=done.exit_code, log=log[-LOG_CHARACTERS:],
+    )  # fmt: skip

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 
 import pygit2
-from pygit2.enums import FileMode
 
 from bot.rules import globs
 from bot.rules.budgets import pack
-from bot.runners.workspace import walk
+from bot.runners.workspace import File, Workspace, text
 from schemas.agent import Context
 from schemas.effects import RunAgent
 
@@ -18,47 +16,21 @@ PROMPT_TOKENS = 40_000
 MAX_TEXT_BYTES = 200_000
 
 
-def paths(git_dir: Path, commit: str) -> frozenset[str]:
-    """Every path of a commit that is valid UTF-8."""
-    repo = pygit2.Repository(str(git_dir))
-    names = (file.path for file in walk(repo, repo[commit].peel(pygit2.Tree)))
-    return frozenset(name.decode("utf-8") for name in names if _is_text_name(name))
+def named(space: Workspace) -> dict[str, File]:
+    """The files of the base whose path is valid UTF-8."""
+    return {name: file for path, file in space.files.items() if (name := text(path)) is not None}
 
 
-def read(git_dir: Path, effect: RunAgent) -> Context:
+def read(space: Workspace, effect: RunAgent) -> Context:
     """For a Developer: owned files first, then those it reads, as far as the budget goes. Nothing for the others."""
-    if effect.task is None:
-        return Context()
-    return pack(_files(git_dir, effect), min(PROMPT_TOKENS, effect.limits.tokens // 4))
+    patterns = (effect.task.owns, effect.task.reads) if effect.task else ()
+    return pack(_texts(space, patterns), min(PROMPT_TOKENS, effect.limits.tokens // 4))
 
 
-def _files(git_dir: Path, effect: RunAgent) -> Iterator[tuple[str, str | None]]:
-    assert effect.task is not None
-    repo = pygit2.Repository(str(git_dir))
-    files = [f for f in walk(repo, repo[effect.base].peel(pygit2.Tree)) if _is_text_name(f.path)]
-    seen: set[bytes] = set()
-    for patterns in (effect.task.owns, effect.task.reads):
-        for file in files:
-            name = file.path.decode("utf-8")
-            regular = file.mode in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
-            if file.path in seen or not regular or not globs.matches(patterns, name):
-                continue
-            seen.add(file.path)
-            yield name, _text(repo[file.oid].peel(pygit2.Blob))
-
-
-def _text(blob: pygit2.Blob) -> str | None:
-    if blob.size > MAX_TEXT_BYTES or blob.is_binary:
-        return None
-    try:
-        return blob.data.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-
-
-def _is_text_name(path: bytes) -> bool:
-    try:
-        path.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+def _texts(space: Workspace, wanted: Iterable[Sequence[str]]) -> Iterator[tuple[str, str | None]]:
+    repo = pygit2.Repository(str(space.git_dir))
+    left = {name: file for name, file in named(space).items() if file.regular}
+    for patterns in wanted:
+        for name in [name for name in left if globs.matches(patterns, name)]:
+            blob = repo[left.pop(name).oid].peel(pygit2.Blob)
+            yield name, None if blob.size > MAX_TEXT_BYTES or blob.is_binary else text(blob.data)

@@ -6,6 +6,7 @@ gets an error instead of an answer. COPILOT_* settings are read by whoever build
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import httpx
@@ -14,10 +15,11 @@ from pydantic import SecretStr
 
 from schemas.base import Frozen
 
-PLACEHOLDER = "http://model.interlock.invalid/v1"
+ADDRESS = "http://model.interlock.invalid/v1"
 """What the agent believes to be the model's address."""
 
-_CREDENTIALS = {"authorization", "api-key", "x-api-key"}
+_OURS = {"authorization", "api-key", "x-api-key", "host", "content-length", "accept-encoding"}
+"""Headers of the agent's side that are not passed on."""
 
 
 class Provider(Frozen):
@@ -30,41 +32,34 @@ class Provider(Frozen):
 
 
 class Gateway(CopilotRequestHandler):
-    """One for a run. `calls` counts what was sent; `refused` says why nothing more is."""
+    """One for a run. After `max_calls` it calls `refuse` with the reason, and sends nothing more."""
 
-    def __init__(self, provider: Provider | None, client: httpx.AsyncClient, *, max_calls: int) -> None:
+    def __init__(
+        self, provider: Provider | None, client: httpx.AsyncClient, max_calls: int, refuse: Callable[[str], None]
+    ) -> None:
         super().__init__()
-        self._provider, self._client, self._max_calls = provider, client, max_calls
-        self.calls = 0
-        self.refused = ""
+        self._provider, self._client, self._max_calls, self._refuse = provider, client, max_calls, refuse
+        self._calls = 0
 
     async def send_request(self, request: httpx.Request, ctx: CopilotRequestContext) -> httpx.Response:
         """Make the call on our side, or refuse it with a reason that is not retried."""
-        if self.refused or self.calls >= self._max_calls:
-            self.refused = self.refused or f"the run's {self._max_calls} model calls are used up"
-            return _error(400, self.refused, request)
-        self.calls += 1
-        if self._provider is None:  # Copilot's own service, which the CLI itself signs in to
-            return await self._client.send(request, stream=True)
-        return await self._client.send(self._forwarded(request, self._provider), stream=True)
+        if self._calls >= self._max_calls:
+            reason = f"the run's {self._max_calls} model calls are used up"
+            self._refuse(reason)
+            return httpx.Response(400, json={"error": {"message": reason, "type": "interlock"}}, request=request)
+        self._calls += 1
+        if self._provider is not None:  # otherwise Copilot's own service, which the CLI itself signs in to
+            request = self._forwarded(request, self._provider)
+        return await self._client.send(request, stream=True)
 
     def _forwarded(self, request: httpx.Request, provider: Provider) -> httpx.Request:
         asked = str(request.url)
-        rest = asked.removeprefix(PLACEHOLDER)
-        if rest == asked:
+        if not asked.startswith(f"{ADDRESS}/"):  # with less than the slash, the rest could name another host
             raise ValueError("the agent asked for an address that is not the model's")
-        headers = {
-            name: value
-            for name, value in request.headers.items()
-            if name.lower() not in _CREDENTIALS | {"host", "content-length", "accept-encoding"}
-        }
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS}
         key = provider.api_key.get_secret_value()
         if key:
             name = {"openai": "Authorization", "azure": "api-key", "anthropic": "x-api-key"}[provider.type]
             headers[name] = f"Bearer {key}" if provider.type == "openai" else key
-        url = provider.base_url.rstrip("/") + rest
+        url = provider.base_url.rstrip("/") + asked.removeprefix(ADDRESS)
         return self._client.build_request(request.method, url, headers=headers, content=request.content)
-
-
-def _error(status: int, message: str, request: httpx.Request) -> httpx.Response:
-    return httpx.Response(status, json={"error": {"message": message, "type": "interlock"}}, request=request)

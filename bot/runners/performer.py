@@ -7,34 +7,26 @@ costs no attempt, and the ticket starts the next one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import re
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pygit2
 
 from bot.errors import Transient
-from bot.ports import Clock, Faults, Harness, Performed, Remote
+from bot.ports import Checker, Clock, Faults, Harness, Performed, Remote
 from bot.rules import risk
 from bot.runners import context, workspace
-from bot.runners.checks import SandboxChecker
-from bot.runners.collect import collect
+from bot.runners.collect import collect, tree_of
 from bot.runners.sandbox import Sandbox
-from bot.runners.submission import Submission, submit
 from bot.runners.tools import PlanningAnswers, WorkAnswers
-from bot.runners.transcripts import Transcript
-from bot.runners.workspace import Workspace
-from schemas.agent import Activity, AgentEnd, AgentJob, AgentOutcome, Context, Prompt, Usage
+from bot.runners.transcripts import Transcript, file_name
+from schemas import events as e
+from schemas.agent import Activity, AgentEnd, AgentJob, AgentOutcome, Context, Prompt
 from schemas.base import Evidence, RepoRef
+from schemas.change_request import ChangeRequest
 from schemas.effects import CancelRuns, Effect, RunAgent
-from schemas.events import AgentFailed, Event, RunFailed, RunSucceeded
 from schemas.lease import Lease
-
-WritePrompt = Callable[[RunAgent, Context], Prompt]
-Remotes = Callable[[RepoRef, int], Awaitable[Remote]]
-OnActivity = Callable[[str, Activity], None]
 
 _SENTENCES = {
     AgentEnd.TEXT: "the agent ended without an answer",
@@ -46,140 +38,109 @@ _SENTENCES = {
 }
 
 
+@dataclass(kw_only=True, eq=False)
 class AgentRuns:
-    """Performs `run_agent`, `slots` at a time over all tickets."""
+    """Performs `run_agent`; the loop asks for as many at a time as the settings allow."""
 
+    harness: Harness
+    remotes: Callable[[RepoRef, int], Awaitable[Remote]]
+    sandbox: Sandbox
+    checker: Checker
+    logs: Path
+    clock: Clock
+    faults: Faults
+    write_prompt: Callable[[RunAgent, Context], Prompt]
     kinds = frozenset({"run_agent"})
-
-    def __init__(
-        self,
-        *,
-        harness: Harness,
-        remotes: Remotes,
-        sandbox: Sandbox,
-        checker: SandboxChecker,
-        logs: Path,
-        clock: Clock,
-        faults: Faults,
-        write_prompt: WritePrompt,
-        slots: int,
-        on_activity: OnActivity | None = None,
-    ) -> None:
-        self._harness, self._remotes, self._sandbox, self._checker = harness, remotes, sandbox, checker
-        self._logs, self._clock, self._faults, self._write_prompt = logs, clock, faults, write_prompt
-        self._slots = asyncio.Semaphore(slots)
-        self._on_activity = on_activity
-        self._running: defaultdict[str, dict[str, asyncio.Task[object]]] = defaultdict(dict)
+    _running: dict[str, asyncio.Task[Performed]] = field(default_factory=dict, init=False)
 
     async def perform(self, effect: Effect, lease: Lease) -> Performed:
         """See bot.ports.Performer."""
         assert isinstance(effect, RunAgent)
         if lease.interrupted:
             return Performed(_failed(effect, Evidence(reason="cut by a restart"), interrupted=True))
-        async with self._slots:
-            name = run_name(effect)
-            work = asyncio.ensure_future(self._run(effect, name))
-            self._running[effect.ticket][name] = work
-            try:
-                return await asyncio.shield(work)
-            except asyncio.CancelledError:
-                work.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await work
-                if asyncio.current_task() is not None and asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                    raise
-                return Performed(_failed(effect, Evidence(reason="stopped by a person"), interrupted=True))
-            finally:
-                del self._running[effect.ticket][name]
+        name = f"{effect.task.id if effect.task else f'{effect.ticket}/{effect.role}'}.{effect.attempt}"
+        work = self._running[name] = asyncio.create_task(self._run(effect, name))
+        work.add_done_callback(lambda _: self._running.pop(name))
+        try:
+            await asyncio.wait({work})
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        if work.cancelled():
+            return Performed(_failed(effect, Evidence(reason="stopped by a person"), interrupted=True))
+        return work.result()
 
     async def cancel(self, ticket: str, task: str = "") -> None:
         """Stop a ticket's runs (or one task's) and wait until their processes are dead."""
-        chosen = [work for name, work in self._running[ticket].items() if not task or name.startswith(f"{task}.")]
+        prefix = f"{task}." if task else f"{ticket}/"
+        chosen = [work for name, work in self._running.items() if name.startswith(prefix)]
         for work in chosen:
             work.cancel()
         await asyncio.gather(*chosen, return_exceptions=True)
 
     async def _run(self, effect: RunAgent, name: str) -> Performed:
-        remote = await self._remotes(effect.repo, effect.installation)
-        if effect.base not in pygit2.Repository(str(remote.git_dir)):
-            await remote.head(f"refs/heads/{_branch_of(effect)}")
-            if effect.base not in pygit2.Repository(str(remote.git_dir)):
-                raise Transient(f"the commit {effect.base} cannot be fetched any more")
-        folder = self._sandbox.area / f"run-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}"
-        space = await asyncio.to_thread(workspace.prepare, remote.git_dir, effect.base, folder)
-        transcript = Transcript(self._logs, name, self._clock)
-
-        def heard(activity: Activity) -> None:
-            transcript.add(activity)
-            if self._on_activity:
-                self._on_activity(name, activity)
-
+        git_dir = await self._fetched(effect)
+        folder = self.sandbox.area / f"run-{file_name(name)}"
+        transcript = Transcript(self.logs, name, self.clock)
         try:
-            prompt = self._write_prompt(effect, await asyncio.to_thread(context.read, remote.git_dir, effect))
+            space = await asyncio.to_thread(workspace.prepare, git_dir, effect.base, folder)
+            answers = WorkAnswers(effect, effect.task, space) if effect.task else PlanningAnswers(effect, space)
+            prompt = self.write_prompt(effect, await asyncio.to_thread(context.read, space, effect))
             job = AgentJob(
-                run=name,
-                role=effect.role,
-                prompt=prompt.text,
-                nudge=prompt.nudge,
-                model=effect.model,
-                deadline_seconds=effect.limits.minutes * 60,
-                max_tokens=effect.limits.tokens,
-            )
-            self._faults.reach(f"run:{effect.role}:before")
-            if effect.task is None:
-                event = await self._plan(effect, job, space, heard)
+                run=name, role=effect.role, prompt=prompt.text, nudge=prompt.nudge, model=effect.model,
+                deadline_seconds=effect.limits.minutes * 60, max_tokens=effect.limits.tokens,
+            )  # fmt: skip
+            self.faults.reach(f"run:{effect.role}:before")
+            outcome = await self.harness.run(job, space.folder, answers.tools(), transcript.add)
+            if isinstance(answers, PlanningAnswers):
+                event = answers.outcome(_sentence(outcome))
             else:
-                event = await self._work(effect, job, space, heard)
-            self._faults.reach(f"run:{effect.role}:after")
-            return Performed(event, shown=prompt.text)
+                event = await self._judge(answers, outcome, transcript)
+            self.faults.reach(f"run:{effect.role}:after")
+            return Performed(event.model_copy(update={"usage": outcome.usage}), shown=prompt.text)
         finally:
             transcript.close()
             await asyncio.to_thread(workspace.remove, folder)
 
-    async def _plan(
-        self, effect: RunAgent, job: AgentJob, space: Workspace, heard: Callable[[Activity], None]
-    ) -> Event:
-        files = await asyncio.to_thread(context.paths, space.git_dir, effect.base)
-        answers = PlanningAnswers(effect, files)
-        outcome = await self._harness.run(job, space.folder, answers.tools(), heard)
-        if answers.event is not None:
-            return answers.event.model_copy(update={"usage": outcome.usage})
-        return _failed(effect, Evidence(reason=_sentence(outcome)), usage=outcome.usage, faults=answers)
+    async def _fetched(self, effect: RunAgent) -> Path:
+        """The git dir that holds the run's base."""
+        remote = await self.remotes(effect.repo, effect.installation)
+        if effect.base not in pygit2.Repository(str(remote.git_dir)):
+            number = effect.ticket.rsplit("#", 1)[1]
+            await remote.head(f"refs/heads/interlock/{number.replace('~', '-')}")
+            if effect.base not in pygit2.Repository(str(remote.git_dir)):
+                raise Transient(f"the commit {effect.base} cannot be fetched any more")
+        return remote.git_dir
 
-    async def _work(
-        self, effect: RunAgent, job: AgentJob, space: Workspace, heard: Callable[[Activity], None]
-    ) -> Event:
-        answers = WorkAnswers(effect, space)
-        outcome = await self._harness.run(job, space.folder, answers.tools(), heard)
+    async def _judge(self, answers: WorkAnswers, outcome: AgentOutcome, transcript: Transcript) -> e.Event:
+        """What a Developer's work is worth: collected and checked anew, whatever was said during the run."""
+        effect, task, space = answers.effect, answers.task, answers.space
         if answers.gave_up:
-            evidence = Evidence(reason=f"the agent gave up: {answers.gave_up}")
-            return _failed(effect, evidence, gave_up=True, usage=outcome.usage)
+            return _failed(effect, Evidence(reason=f"the agent gave up: {answers.gave_up}"), gave_up=True)
         if outcome.end is not AgentEnd.TOOL:
-            return _failed(effect, Evidence(reason=_sentence(outcome)), usage=outcome.usage)
+            return _failed(effect, Evidence(reason=_sentence(outcome)))
         collected = await asyncio.to_thread(collect, space, effect.limits)
-        problem = answers.problem(collected)
-        if problem:
-            return _failed(effect, Evidence(reason=problem), usage=outcome.usage)
-        made: Submission = await asyncio.to_thread(submit, effect, answers, collected, space)
-        if made.checks:
-            heard(Activity(kind="note", text=f"running {', '.join(c.name for c in made.checks)}"))
-            verdict = await self._checker.check(space.git_dir, made.tree, made.checks)
-            heard(Activity(kind="note", text=f"checks are {verdict.outcome} after {verdict.seconds:.1f} s"))
+        if problem := answers.problem(collected):
+            return _failed(effect, Evidence(reason=problem))
+        change = ChangeRequest(
+            id=f"{task.id}.{effect.attempt}", task=task.id, base=effect.base, title=task.title,
+            summary=answers.summary, owns=answers.owns, patch=collected.edits,
+        )  # fmt: skip
+        checks = tuple({check.name: check for check in (*task.checks, *effect.checks)}.values())
+        if checks:
+            transcript.add(Activity(kind="note", text=f"running {', '.join(check.name for check in checks)}"))
+            tree = await asyncio.to_thread(tree_of, space, change.patch)
+            verdict = await self.checker.check(space.git_dir, tree, checks)
+            said = f"checks are {verdict.outcome} after {verdict.seconds:.1f} s"
+            transcript.add(Activity(kind="note", text=said))
             if verdict.outcome != "green":
                 evidence = verdict.evidence or Evidence(reason="the checks could not be run")
-                ours = verdict.outcome == "unknown"  # our machine's trouble costs the agent no attempt
-                return _failed(effect, evidence, interrupted=ours, usage=outcome.usage)
-        assert effect.task is not None
-        held = risk.holds(made.change.patch, protected=effect.protected, tested=bool(made.checks))
-        return RunSucceeded(
-            ticket=effect.ticket,
-            task=effect.task.id,
-            attempt=effect.attempt,
-            change=made.change,
-            holds=held,
-            summary=answers.summary,
-            usage=outcome.usage,
-        )
+                # Our machine's trouble costs the agent no attempt.
+                return _failed(effect, evidence, interrupted=verdict.outcome == "unknown")
+        return e.RunSucceeded(
+            ticket=effect.ticket, task=task.id, attempt=effect.attempt, change=change, summary=answers.summary,
+            holds=risk.holds(change.patch, protected=effect.protected, tested=bool(checks)),
+        )  # fmt: skip
 
 
 class RunCanceller:
@@ -197,45 +158,15 @@ class RunCanceller:
         return Performed()
 
 
-def run_name(effect: RunAgent) -> str:
-    """`octo/app#12/3.1`, or `octo/app#12/engineer.1` for a role without a task."""
-    return f"{effect.task.id if effect.task else f'{effect.ticket}/{effect.role}'}.{effect.attempt}"
-
-
-def _branch_of(effect: RunAgent) -> str:
-    number = effect.ticket.rsplit("#", 1)[1]
-    return f"interlock/{number.replace('~', '-')}"
-
-
 def _sentence(outcome: AgentOutcome) -> str:
     sentence = _SENTENCES.get(outcome.end, "the agent gave no answer")
     return f"{sentence}: {outcome.error}" if outcome.error else sentence
 
 
-def _failed(
-    effect: RunAgent,
-    evidence: Evidence,
-    *,
-    interrupted: bool = False,
-    gave_up: bool = False,
-    usage: Usage | None = None,
-    faults: PlanningAnswers | None = None,
-) -> Event:
-    usage = usage or Usage()
+def _failed(effect: RunAgent, evidence: Evidence, *, interrupted: bool = False, gave_up: bool = False) -> e.Event:
     if effect.task is None:
-        return AgentFailed(
-            ticket=effect.ticket,
-            reason=evidence.reason,
-            interrupted=interrupted,
-            usage=usage,
-            faults=faults.faults if faults else (),
-        )
-    return RunFailed(
-        ticket=effect.ticket,
-        task=effect.task.id,
-        attempt=effect.attempt,
-        evidence=evidence,
-        interrupted=interrupted,
+        return e.AgentFailed(ticket=effect.ticket, reason=evidence.reason, interrupted=interrupted)
+    return e.RunFailed(
+        ticket=effect.ticket, task=effect.task.id, attempt=effect.attempt, evidence=evidence, interrupted=interrupted,
         gave_up=gave_up,
-        usage=usage,
-    )
+    )  # fmt: skip

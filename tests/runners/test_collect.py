@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bot.runners import workspace
-from bot.runners.collect import Collected, collect
+from bot.runners.collect import Collected, collect, tree_of
 from bot.runners.workspace import Workspace
 from schemas.change_request import Add, Chmod, Delete, Modify
 from schemas.plan import Limits
@@ -130,6 +131,50 @@ def test_a_replaced_git_dir_is_not_read(tmp_path: Path, space: Workspace) -> Non
     (space.folder / "a.txt").write_text("x")
     assert found(space).paths == ("a.txt",)
     assert not ran.exists()
+
+
+def test_what_was_locked_is_seen_all_the_same(space: Workspace) -> None:
+    (space.folder / "dir" / "b.txt").write_text("changed")
+    (space.folder / "dir").chmod(0o400)
+    assert found(space).paths == ("dir/b.txt",)
+
+
+def test_a_wide_or_deep_workspace_needs_few_descriptors(space: Workspace) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for number in range(300):
+        (space.folder / f"wide{number}").mkdir()
+        (space.folder / f"wide{number}" / "x").write_text("")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 150, hard))
+    try:
+        assert len(found(space).edits) == 300
+        (space.folder / "/".join(["deep"] * 105)).mkdir(parents=True)
+        assert "too deep" in found(space).problems[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_taking_away_a_file_that_no_change_can_name_is_a_problem(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main")
+    (tmp_path / "a\nb").write_text("x")
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "-q", "-m", "x")
+    space = workspace.prepare(tmp_path / ".git", git(tmp_path, "rev-parse", "HEAD"), tmp_path / "work")
+    (space.folder / "a\nb").unlink()
+    assert found(space).problems == ("a\nb: Value error, a path holds no control characters",)
+
+
+def test_the_tree_of_the_edits_is_what_lies_there(space: Workspace) -> None:
+    work = space.folder
+    (work / "a.txt").unlink()
+    (work / "a.txt").mkdir()
+    (work / "a.txt" / "inner").write_text("x")
+    (work / "run.sh").chmod(0o755)
+    (work / "dir" / "b.txt").write_text("other\n")
+    made = workspace.export(space.git_dir, tree_of(space, found(space).edits), work.parent / "again")
+    assert {name for name in made.files if name not in space.files} == {b"a.txt/inner"}
+    assert b"a.txt" not in made.files and made.odd == space.odd
+    assert (made.folder / "dir" / "b.txt").read_text() == "other\n"
+    assert made.files[b"run.sh"].mode == 0o100755 and made.files[b"run.sh"].oid == space.files[b"run.sh"].oid
 
 
 def test_limits(space: Workspace) -> None:

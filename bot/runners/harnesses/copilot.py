@@ -10,128 +10,228 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
-from copilot import RuntimeConnection
+from copilot import CopilotClient, ProviderConfig, StdioRuntimeConnection
+from copilot.rpc import PermissionDecisionApproveOnce, PermissionDecisionReject
+from copilot.tools import Tool as SdkTool
+from copilot.tools import ToolInvocation, ToolResult
 
 from bot.ports import Tool
-from bot.runners.gateway import PLACEHOLDER, Gateway, Provider
-from bot.runners.harnesses.copilot_session import CopilotSession, OnActivity, Start
+from bot.runners.gateway import ADDRESS, Gateway, Provider
+from bot.runners.harnesses.conversation import Conversation, OnActivity, call
 from bot.runners.sandbox import Sandbox
-from schemas.agent import AgentEnd, AgentJob, AgentOutcome
+from schemas.agent import Activity, AgentEnd, AgentJob, AgentOutcome, Usage
 
 log = logging.getLogger("interlock.copilot")
+logging.getLogger("copilot").setLevel(logging.ERROR)  # the SDK warns of every session that we end by an answer
+
+READ_TOOLS = ["view", "grep", "rg", "glob"]
+WRITE_TOOLS = ["create", "edit", "apply_patch", "bash", "read_bash", "stop_bash", "list_bash", "write_bash"]
+STARTING_AT_ONCE = 2
+HEARTBEAT_SECONDS = 5.0
+PING_SECONDS = 20.0
 
 
+@dataclass(kw_only=True, eq=False)
 class CopilotHarness:
-    """See bot.ports.Harness. `token` is Copilot's own, for when no provider is given."""
+    """See bot.ports.Harness. `token` is Copilot's own, for when no provider is given.
 
+    `cache` holds the CLI's unpacked bundle, shared read-only by all runs once it has been filled.
+    """
+
+    cli: Path
+    sandbox: Sandbox
+    cache: Path
+    provider: Provider | None = None
+    token: str = field(default="", repr=False)
     name = "copilot"
 
-    def __init__(
-        self,
-        *,
-        cli: Path,
-        sandbox: Sandbox,
-        cache: Path,
-        provider: Provider | None = None,
-        token: str = "",
-        starting: int = 2,
-    ) -> None:
-        """`cache` holds the CLI's unpacked bundle, shared read-only by all runs once `warm` has filled it."""
-        self._cli, self._sandbox, self._cache = cli, sandbox, cache
-        self._provider, self._token = provider, token
-        self._starting = asyncio.Semaphore(starting)
+    def __post_init__(self) -> None:
+        self.starting = asyncio.Semaphore(STARTING_AT_ONCE)
         self._warming = asyncio.Lock()
 
     async def run(self, job: AgentJob, workspace: Path, tools: Sequence[Tool], on_activity: OnActivity) -> AgentOutcome:
         """See bot.ports.Harness."""
-        await self.warm()
-        home = Path(tempfile.mkdtemp(prefix="home-", dir=self._sandbox.area))
-        home.chmod(0o700)
-        async with httpx.AsyncClient(timeout=None, follow_redirects=False, trust_env=False) as client:
-            gateway = Gateway(self._provider, client, max_calls=job.max_model_calls)
-            start = Start(
-                self.connection(workspace, home, job), self._model(job), self._provider_config(), self._starting
-            )
-            session = CopilotSession(start, job, workspace, tools, on_activity, gateway)
+        async with self._warming:
+            if not (self.cache / "copilot").exists():
+                await self._warm()
+        if self.provider is not None and not job.model:
+            job = job.model_copy(update={"model": self.provider.model})
+        home = Path(tempfile.mkdtemp(prefix="home-", dir=self.sandbox.area))
+        async with httpx.AsyncClient(timeout=None, follow_redirects=False, trust_env=False) as http:
+            session = _Session(job, workspace, tools, on_activity, self, home, http)
             try:
-                async with asyncio.timeout(job.deadline_seconds):
-                    return await session.run()
-            except TimeoutError:
-                return session.outcome(AgentEnd.DEADLINE, f"no end after {job.deadline_seconds:g} seconds")
+                return await session.run()
             finally:
                 await session.close()
                 await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
 
-    def connection(self, workspace: Path, home: Path, job: AgentJob) -> RuntimeConnection:
+    def connection(self, job: AgentJob, workspace: Path, home: Path) -> StdioRuntimeConnection:
         """The sandboxed process, with nothing of our environment."""
-        uid = self._sandbox.own(workspace, home)
-        env = {"COPILOT_HOME": str(home), "XDG_CACHE_HOME": str(self._cache), "COPILOT_AUTO_UPDATE": "false"}
-        if self._provider is not None:
-            env |= {
-                "COPILOT_OFFLINE": "true",
-                "COPILOT_PROVIDER_BASE_URL": PLACEHOLDER,
-                "COPILOT_MODEL": job.model or self._provider.model,
-            }
-        launch = self._sandbox.wrap(
-            [str(self._cli)],
-            workspace=workspace,
-            env=env,
-            uid=uid,
-            writable=[home],
-            read_only=[self._cli.parent, *([self._cache] if self._cache.exists() else [])],
-        )
-        connection = RuntimeConnection.for_stdio(path=launch.argv[0], args=list(launch.argv[1:]))
-        connection.env = dict(launch.env)
-        if self._token and self._provider is None:
-            connection.env["COPILOT_GITHUB_TOKEN"] = self._token
-        return connection
+        env, read_only = _environment(home, self.cache), [self.cli.parent]
+        if self.provider is not None:
+            env |= {"COPILOT_OFFLINE": "true", "COPILOT_PROVIDER_BASE_URL": ADDRESS, "COPILOT_MODEL": job.model or ""}
+        if self.cache.exists():
+            read_only.append(self.cache)
+        words = self.sandbox.wrap([str(self.cli)], folders=[workspace, home], env=env, read_only=read_only)
+        token = {"COPILOT_GITHUB_TOKEN": self.token} if self.token and self.provider is None else {}
+        return StdioRuntimeConnection(path=words[0], args=words[1:], env=token)
 
-    async def warm(self) -> None:
+    async def _warm(self) -> None:
         """Let the CLI unpack its bundle once into the shared cache (a fresh one costs each run 2 to 3 seconds)."""
-        async with self._warming:
-            if (self._cache / "copilot").exists():
-                return
-            folder = Path(tempfile.mkdtemp(prefix="warm-", dir=self._sandbox.area))
-            made = folder / "cache"
-            made.mkdir()
-            uid = self._sandbox.own(folder)
-            env = {"COPILOT_HOME": str(folder), "XDG_CACHE_HOME": str(made), "COPILOT_AUTO_UPDATE": "false"}
-            launch = self._sandbox.wrap(
-                [str(self._cli), "--version"], workspace=folder, env=env, uid=uid, read_only=[self._cli.parent]
-            )
-            process = await asyncio.create_subprocess_exec(
-                *launch.argv, env=dict(launch.env), cwd="/",
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            )  # fmt: skip
-            async with asyncio.timeout(120):
-                out, _ = await process.communicate()
-            log.info("copilot.warmed", extra={"code": process.returncode, "out": out.decode("utf-8", "replace")[-300:]})
-            await asyncio.to_thread(_publish_cache, made, self._cache)
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        self.cache.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix="warm-", dir=self.cache.parent))
+        command = f"umask 022 && {shlex.quote(str(self.cli))} --version"
+        done = await self.sandbox.run(command, made, 120, _environment(Path("/tmp"), made), [self.cli.parent])
+        log.info("copilot.warmed", extra={"code": done.exit_code, "out": done.output[-300:]})
+        made.chmod(0o755)
+        if done.exit_code == 0:
+            with contextlib.suppress(OSError):  # another process of ours was faster
+                made.rename(self.cache)
+        await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
 
-    def _provider_config(self) -> dict[str, Any] | None:
-        """What the session is told about the model: an address that leads nowhere but through the gateway."""
-        if self._provider is None:
+
+def _environment(home: Path, cache: Path) -> dict[str, str]:
+    return {"COPILOT_HOME": str(home), "XDG_CACHE_HOME": str(cache), "COPILOT_AUTO_UPDATE": "false"}
+
+
+@dataclass(eq=False)
+class _Session(Conversation):
+    """One run's conversation, with every limit kept."""
+
+    harness: CopilotHarness
+    home: Path
+    http: httpx.AsyncClient
+
+    def __post_init__(self) -> None:
+        self._stopped: asyncio.Future[tuple[AgentEnd, str]] = asyncio.get_running_loop().create_future()
+        self._heard = 0.0
+        self._watching: asyncio.Task[None] | None = None
+        self._errors: list[str] = []
+        budget = partial(self._stop, AgentEnd.BUDGET)
+        self._client = CopilotClient(
+            connection=self.harness.connection(self.job, self.workspace, self.home),
+            working_directory="/", use_logged_in_user=False,
+            request_handler=Gateway(self.harness.provider, self.http, self.job.max_model_calls, budget),
+        )  # fmt: skip
+
+    def _stop(self, end: AgentEnd, error: str = "") -> None:
+        """End the run, whatever the agent still does; the first reason counts."""
+        if not self._stopped.done():
+            self._stopped.set_result((end, error))
+
+    async def begin(self) -> AgentOutcome | None:
+        """Start the process and the session, whose model's address leads nowhere but through the gateway."""
+        known, provider = self.harness.provider, None
+        if known is not None:
+            provider = ProviderConfig(type=known.type, base_url=ADDRESS, api_key="none")
+        allowed = [*READ_TOOLS, *(WRITE_TOOLS if self.writes else []), *(tool.name for tool in self.tools)]
+        try:
+            async with self.harness.starting:
+                await self._client.start()
+                self._session = await self._client.create_session(
+                    on_permission_request=self._permit, on_event=self._event, model=self.job.model, provider=provider,
+                    tools=[self._sdk_tool(tool) for tool in self.tools], available_tools=allowed,
+                    working_directory=str(self.workspace), streaming=True, enable_file_hooks=False,
+                    enable_config_discovery=False, enable_skills=False, enable_session_telemetry=False,
+                )  # fmt: skip
+        except Exception as error:
+            return self.outcome(AgentEnd.DIED, f"the agent could not be started: {error}")
+        self._watching = asyncio.create_task(self._watch())
+        return None
+
+    async def ask(self, prompt: str) -> AgentOutcome | None:
+        """See Conversation."""
+        self._errors.clear()
+        self._heard = asyncio.get_running_loop().time()
+        turn = asyncio.create_task(self._session.send_and_wait(prompt, timeout=self.job.deadline_seconds + 60))
+        try:
+            either: tuple[asyncio.Future[Any], ...] = (turn, self._stopped)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self._stopped.done():
+                end, error = self._stopped.result()
+                if end is AgentEnd.TOOL:
+                    with contextlib.suppress(Exception):
+                        async with asyncio.timeout(5):
+                            await self._session.abort()
+                return self.outcome(end, error)
+            if turn.exception() is not None or self._errors:
+                text = "; ".join(self._errors) or str(turn.exception())
+                return self.outcome(AgentEnd.MODEL_ERROR, f"the model gave no answer: {text}")
             return None
-        return {"type": self._provider.type, "base_url": PLACEHOLDER, "api_key": "none"}
+        finally:
+            turn.cancel()
+            await asyncio.gather(turn, return_exceptions=True)
 
-    def _model(self, job: AgentJob) -> str | None:
-        """The model's name for this job."""
-        return job.model or (self._provider.model if self._provider else None)
+    async def _watch(self) -> None:
+        """Notice silence; and a killed CLI, of which only asking it tells."""
+        while True:
+            await asyncio.sleep(min(HEARTBEAT_SECONDS, self.job.idle_seconds / 2))
+            if asyncio.get_running_loop().time() - self._heard > self.job.idle_seconds:
+                self._stop(AgentEnd.IDLE, f"nothing heard for {self.job.idle_seconds:g} seconds")
+            try:
+                async with asyncio.timeout(PING_SECONDS):
+                    await self._client.ping()
+            except Exception as error:
+                self._stop(AgentEnd.DIED, f"the agent's process ended: {type(error).__name__}")
 
+    def _permit(self, request: Any, invocation: Any) -> Any:
+        """The sandbox is the boundary; the reading roles are told no when they try to write."""
+        if not self.writes and str(getattr(request, "kind", "")) in ("write", "shell"):
+            return PermissionDecisionReject(feedback="This role only reads.")
+        return PermissionDecisionApproveOnce()
 
-def _publish_cache(made: Path, cache: Path) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    for place in made.rglob("*"):
-        if not place.is_symlink():
-            place.chmod(0o755 if place.is_dir() or place.stat().st_mode & 0o100 else 0o644)
-    made.chmod(0o755)
-    with contextlib.suppress(OSError):  # another process of ours was faster
-        shutil.move(str(made), str(cache))
+    def _sdk_tool(self, tool: Tool) -> SdkTool:
+        async def handler(invocation: ToolInvocation) -> ToolResult:
+            answer = await call(tool, invocation.arguments or {})
+            if not answer.ok:
+                return ToolResult(text_result_for_llm=answer.text, result_type="failure", error=answer.text)
+            if answer.ends:
+                self._stop(AgentEnd.TOOL)
+            return ToolResult(text_result_for_llm=answer.text)
+
+        parameters = tool.parameters.model_json_schema(by_alias=True)
+        return SdkTool(tool.name, tool.description, handler, parameters, skip_permission=True)
+
+    def _event(self, event: Any) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        kind, data = event.type.value, event.data
+        match kind:
+            case "assistant.usage":
+                tokens = {"input_tokens": int(data.input_tokens or 0), "output_tokens": int(data.output_tokens or 0)}
+                self.usage = self.usage.plus(Usage(**tokens, model_calls=1))
+                if self.usage.input_tokens + self.usage.output_tokens > self.job.max_tokens:
+                    self._stop(AgentEnd.BUDGET, f"the run's {self.job.max_tokens} tokens are used up")
+            case "assistant.message":
+                self.text = data.content or self.text
+                if data.content:
+                    self.on_activity(Activity(kind="text", text=data.content))
+            case "tool.execution_start":
+                self.on_activity(Activity(kind="tool_start", text=f"{data.tool_name} {str(data.arguments)[:2000]}"))
+            case "tool.execution_complete":
+                self.on_activity(Activity(kind="tool_end", text="ok" if data.success else str(data.error)[:2000]))
+            case "session.error":
+                self._errors.append(str(getattr(data, "message", data)))
+                self.on_activity(Activity(kind="error", text=self._errors[-1]))
+
+    async def close(self) -> None:
+        """Nothing of the run's processes is left."""
+        if self._watching is not None:
+            self._watching.cancel()
+        process = self._client._cli_process  # the SDK kills it, and leaves its pipes to the garbage collector
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(5):
+                await self._client.force_stop()
+        pipes = (process.stdin, process.stdout, process.stderr) if process else ()
+        for pipe in filter(None, pipes):
+            with contextlib.suppress(OSError, ValueError):
+                await asyncio.to_thread(pipe.close)

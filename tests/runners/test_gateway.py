@@ -1,0 +1,49 @@
+"""The model's door: what is sent on with the key, and what is not."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from copilot.copilot_request_handler import CopilotRequestContext
+from pydantic import SecretStr
+
+from bot.runners.gateway import ADDRESS, Gateway, Provider
+
+PROVIDER = Provider(type="anthropic", base_url="https://model.example", api_key=SecretStr("sk-ours"))
+
+
+async def send(sent: list[httpx.Request], url: str, refused: list[str], times: int = 1) -> httpx.Response:
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200)
+
+    context = CopilotRequestContext.__new__(CopilotRequestContext)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        gateway = Gateway(PROVIDER, client, 2, refused.append)
+        for _ in range(times):
+            request = httpx.Request("POST", url, headers={"authorization": "theirs", "x-kept": "1"}, content=b"{}")
+            response = await gateway.send_request(request, context)
+        return response
+
+
+async def test_the_key_is_ours_and_the_rest_is_the_agents() -> None:
+    sent: list[httpx.Request] = []
+    await send(sent, f"{ADDRESS}/messages?x=1", [])
+    assert str(sent[0].url) == "https://model.example/messages?x=1" and sent[0].content == b"{}"
+    assert sent[0].headers["x-api-key"] == "sk-ours" and sent[0].headers["x-kept"] == "1"
+    assert "authorization" not in sent[0].headers
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/v1/x", f"{ADDRESS}.evil.example/x", f"{ADDRESS}@evil.example/x"])
+async def test_no_other_host_gets_anything(url: str) -> None:
+    sent: list[httpx.Request] = []
+    with pytest.raises(ValueError, match="not the model's"):
+        await send(sent, url, [])
+    assert not sent
+
+
+async def test_a_run_over_its_budget_is_refused() -> None:
+    sent: list[httpx.Request] = []
+    refused: list[str] = []
+    assert (await send(sent, f"{ADDRESS}/messages", refused, times=3)).status_code == 400
+    assert len(sent) == 2 and refused == ["the run's 2 model calls are used up"]
