@@ -22,7 +22,6 @@ from schemas.decision import Decision
 from schemas.effects import Effect
 from schemas.events import Addressed, IssueLabelled
 from schemas.lease import Lease
-from schemas.ticket import Ticket
 
 log = logging.getLogger("interlock.loop")
 
@@ -92,7 +91,7 @@ class Loop:
                 await self.deliveries.heard(POSTPONED_SECONDS)
                 continue
             try:
-                payload = json.loads(delivery.body)
+                payload = _readable(delivery.body)
                 events = [await self._stamp(item) for item in self.translate(delivery.event, payload)]
             except Transient as error:
                 until = self.clock.wall() + timedelta(seconds=error.retry_after or POSTPONED_SECONDS)
@@ -109,17 +108,11 @@ class Loop:
     async def _stamp(self, item: Addressed) -> Addressed:
         """Ask GitHub what the person behind an event may do, now. Not asked where there is no ticket to decide on."""
         event, to, by = item.event, item.to, getattr(item.event, "by", None)
-        if to is None or not isinstance(by, Person):
+        if to is None or item.repo is None or not isinstance(by, Person):
             return item
-        where: IssueLabelled | Ticket | None
-        if isinstance(event, IssueLabelled):
-            where = event
-        else:
-            tickets = [t for t in await self.store.open_tickets(to.repo_id) if t.issue == to.issue]
-            where = next((t for t in tickets if to.generation in (None, t.generation)), None)
-        if where is None:
+        if not isinstance(event, IssueLabelled) and not await self.store.awaited(to):
             return item
-        permission = await self.people.permission(where.repo, where.installation, by)
+        permission = await self.people.permission(item.repo, item.installation, by)
         stamped = event.model_copy(update={"by": by.model_copy(update={"permission": permission})})
         return item.model_copy(update={"event": stamped})
 
@@ -227,6 +220,12 @@ class Loop:
             await asyncio.sleep(FIRST_RETRY)
         self.events.set()
         self.lanes.set()
+
+
+def _readable(body: bytes) -> dict[str, Any]:
+    """A delivery's JSON, with a question mark for each lone surrogate: JSON can carry them, UTF-8 and SQLite cannot."""
+    found: dict[str, Any] = json.loads(json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace"))
+    return found
 
 
 def _decided(due: Due, now: datetime) -> Decision | str:

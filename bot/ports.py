@@ -14,7 +14,7 @@ from schemas.agent import Activity, AgentJob, AgentOutcome
 from schemas.base import CheckCommand, Evidence, Permission, Person, RepoRef, Sha
 from schemas.decision import Decision, LaneDecision
 from schemas.effects import Effect
-from schemas.events import Addressed, Event
+from schemas.events import Address, Addressed, Event
 from schemas.lane import Carriage, Entry, Lane
 from schemas.lease import Lease
 from schemas.ticket import Ticket
@@ -113,6 +113,9 @@ class Store(Protocol):
 
     async def refuse(self, lease: Lease, error: str, now: datetime) -> None:
         """Give the effect up now: the ticket gets `EffectGaveUp`."""
+
+    async def awaited(self, to: Address) -> bool:
+        """Whether an event for this issue has a ticket, open or about to be opened by an event before it."""
 
     async def open_tickets(self, repo_id: int) -> Sequence[Ticket]:
         """The open tickets of a repository, in order of opening."""

@@ -26,5 +26,7 @@ def translate(event: str, payload: dict[str, Any], *, slug: str, app_id: int) ->
     handler, actions = ROUTES.get(event, (None, frozenset()))
     if handler is None or str(payload.get("action") or "") not in actions:
         return ()
-    found = handler(parse(payload), Origin(slug=slug, app_id=app_id))
-    return (found,) if found else ()
+    read = parse(payload)
+    found = handler(read, Origin(slug=slug, app_id=app_id))
+    where = {"repo": read.repository, "installation": read.installation}
+    return (found.model_copy(update=where),) if found else ()

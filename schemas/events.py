@@ -280,8 +280,13 @@ class Address(Frozen):
 
 
 class Addressed(Frozen):
-    """An event on its way into the inbox; `key` makes a repeat the same event."""
+    """An event on its way into the inbox; `key` makes a repeat the same event.
+
+    `repo` and `installation` say where to ask what the person behind it may do.
+    """
 
     key: str
     to: Address | None = None
     event: Event
+    repo: RepoRef | None = None
+    installation: int = 0

@@ -82,14 +82,14 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def deliver(self) -> None:
         guid = f"guid-{self.fresh()}"
-        assert self.run(self.store.keep_delivery(guid, "issues", b"{}", T0))
+        assert self.run(self.store.keep_delivery(guid, "issues", guid.encode(), T0))
         self.deliveries[guid] = False
 
     @precondition(lambda self: self.deliveries)
     @rule(data=st.data())
     def deliver_again(self, data: st.DataObject) -> None:
         guid = data.draw(st.sampled_from(sorted(self.deliveries)))
-        assert not self.run(self.store.keep_delivery(guid, "issues", b"{}", T0))
+        assert not self.run(self.store.keep_delivery(guid, "issues", guid.encode(), T0))
 
     @rule(issue=ISSUES)
     def translate(self, issue: int) -> None:

@@ -31,13 +31,26 @@ async def test_a_delivery_is_kept_once_and_taken_once(tmp_path: Path) -> None:
         assert await store.known_delivery("g1") and not await store.known_delivery("g2")
 
 
-async def test_a_body_is_known_under_any_guid(tmp_path: Path) -> None:
+async def test_a_replay_under_another_guid_is_known_by_its_body_unless_it_presses_a_button(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.keep_delivery("g1", "issues", b"body", T0)
         found = await store.next_delivery(T0)
         await store.take_delivery(found.seq, [], T0)
-        assert await store.known_body("issues", b"body")
-        assert not await store.known_body("push", b"body") and not await store.known_body("issues", b"b")
+        assert not await store.keep_delivery("g2", "issues", b"body", T0)
+        assert await store.keep_delivery("g3", "push", b"body", T0) and await store.keep_delivery(
+            "g4", "issues", b"b", T0
+        )
+        assert await store.keep_delivery("g5", "check_run", b"press", T0)
+        assert await store.keep_delivery("g6", "check_run", b"press", T0)
+
+
+async def test_an_issue_is_awaited_from_its_label_on(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        assert not await store.awaited(Address(repo_id=7, issue=12))
+        await store.put([label()], T0)
+        assert await store.awaited(Address(repo_id=7, issue=12)) and not await store.awaited(
+            Address(repo_id=7, issue=1)
+        )
 
 
 async def test_a_postponed_delivery_holds_up_later_ones_until_it_has_had_its_chances(tmp_path: Path) -> None:
