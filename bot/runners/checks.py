@@ -1,7 +1,5 @@
 """Checks run by us: a fresh export of the tree, each command in a sandbox of its own, nothing of the agent's in there."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import re

@@ -5,8 +5,6 @@ the git dir of the workspace is never read. What counts as ignored is said by th
 agent cannot hide or add files by changing them.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import os

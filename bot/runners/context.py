@@ -1,7 +1,5 @@
 """What a prompt needs from the repository: the files that a task owns and reads, as they are at its base."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 import pygit2

@@ -4,8 +4,6 @@ The sandbox has no network and no key. Calls and tokens are counted against the 
 gets an error instead of an answer. COPILOT_* settings are read by whoever builds the Provider, nowhere else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

@@ -4,8 +4,6 @@ A run is never continued after a restart of ours: its processes died with us. It
 costs no attempt, and the ticket starts the next one.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ as anybody else user namespaces do it. Launched with an empty environment: what 
 /proc/1/environ otherwise. Fails closed: without a sandbox that passes its own probe nothing runs.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

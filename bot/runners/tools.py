@@ -3,8 +3,6 @@
 An `Answers` belongs to one run. It keeps the answer that ended the run; the performer makes an event of it.
 """
 
-from __future__ import annotations
-
 import asyncio
 
 from bot.ports import Tool, ToolAnswer

@@ -1,7 +1,5 @@
 """What an agent did, line by line, without secrets: what `interlock logs` shows."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -4,8 +4,6 @@ Nothing is filtered on the way (no line endings, no LFS). Links that stay inside
 point to; other links and submodules are left out. Both are remembered, so that collecting does not mistake them.
 """
 
-from __future__ import annotations
-
 import os
 import posixpath
 import shutil

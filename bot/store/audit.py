@@ -5,8 +5,6 @@ the count and the newest hash, so a tail that was cut off is found as well. docs
 check an export without this code.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import AsyncIterator

@@ -6,8 +6,6 @@ SQLite is pysqlite3's: the interpreter's own may carry the WAL-reset corruption 
 https://sqlite.org/wal.html). It has the standard library's interface, so the type checker is shown that one.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Which moves are legal is decided by the rules; here they are stored. The moves t
 (supersede, release, withdraw) never touch an entry that is landing.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta

@@ -5,8 +5,6 @@ issue finds the issue's open ticket; a label on an issue without one reserves th
 open, so that what follows the label at once is kept for it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime

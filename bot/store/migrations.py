@@ -1,7 +1,5 @@
 """From an empty or older database to the present schema. A newer one is refused, an older one copied."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@
 still runs out of attempts. A grant that a restart of ours cut counts in `interrupted` instead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final

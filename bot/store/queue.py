@@ -1,7 +1,5 @@
 """The merge queue's tables as the lander sees them (`bot.ports.Queue`)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final

@@ -1,7 +1,5 @@
 """The store whole, on one database: `bot.ports.Store` for the loop and `bot.ports.Queue` for the lander."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

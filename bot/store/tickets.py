@@ -1,7 +1,5 @@
 """Tickets, and their decisions: ticket, effects, events, queue entries and audit row in one transaction."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final

@@ -1,7 +1,5 @@
 """What people and monitors are shown of the store: counts, ages and slim rows. It only reads."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final

@@ -5,8 +5,6 @@ commit (synchronous=FULL) is shared, and nobody is told before it is on disk. Wo
 there is no await inside a transaction.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import queue

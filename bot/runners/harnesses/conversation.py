@@ -1,7 +1,5 @@
 """What every harness does alike: ask, remind once, end in time, and answer the calls of our tools."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

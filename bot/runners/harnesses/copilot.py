@@ -5,8 +5,6 @@ with SDK 1.0.25 and CLI 1.0.102: a killed CLI is noticed only by ping; `stop` th
 would run; the SDK hands its whole environment down unless told otherwise.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

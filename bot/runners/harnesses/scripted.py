@@ -3,8 +3,6 @@
 The playbook's format is docs/harness.md's; the same file drives the real CLI through a scripted model server.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re
