@@ -4,6 +4,7 @@ The sandbox has no network and no key. Calls and tokens are counted against the 
 gets an error instead of an answer. COPILOT_* settings are read by whoever builds the Provider, nowhere else.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Literal
 
@@ -15,6 +16,9 @@ from schemas.base import Frozen
 
 ADDRESS = "http://model.interlock.invalid/v1"
 """What the agent believes to be the model's address."""
+
+_COPILOT = (".githubcopilot.com", ".github.com")
+"""Where Copilot's own service is; nothing else is called for an agent without a provider."""
 
 _OURS = {"authorization", "api-key", "x-api-key", "host", "content-length", "accept-encoding"}
 """Headers of the agent's side that are not passed on."""
@@ -38,6 +42,13 @@ class Gateway(CopilotRequestHandler):
         super().__init__()
         self._provider, self._client, self._max_calls, self._refuse = provider, client, max_calls, refuse
         self._calls = 0
+        self._under_way: set[asyncio.Task[object]] = set()
+
+    async def close(self) -> None:
+        """End the calls under way: the agent's process, to which their answers would go, is dead."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def send_request(self, request: httpx.Request, ctx: CopilotRequestContext) -> httpx.Response:
         """Make the call on our side, or refuse it with a reason that is not retried."""
@@ -46,8 +57,13 @@ class Gateway(CopilotRequestHandler):
             self._refuse(reason)
             return httpx.Response(400, json={"error": {"message": reason, "type": "interlock"}}, request=request)
         self._calls += 1
-        if self._provider is not None:  # otherwise Copilot's own service, which the CLI itself signs in to
+        if task := asyncio.current_task():
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+        if self._provider is not None:
             request = self._forwarded(request, self._provider)
+        elif request.url.scheme != "https" or not f".{request.url.host}".endswith(_COPILOT):
+            raise ValueError(f"the agent asked for {request.url.host}, which is not Copilot's")
         return await self._client.send(request, stream=True)
 
     def _forwarded(self, request: httpx.Request, provider: Provider) -> httpx.Request:

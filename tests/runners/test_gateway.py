@@ -12,14 +12,16 @@ from bot.runners.gateway import ADDRESS, Gateway, Provider
 PROVIDER = Provider(type="anthropic", base_url="https://model.example", api_key=SecretStr("sk-ours"))
 
 
-async def send(sent: list[httpx.Request], url: str, refused: list[str], times: int = 1) -> httpx.Response:
+async def send(
+    sent: list[httpx.Request], url: str, refused: list[str], times: int = 1, provider: Provider | None = PROVIDER
+) -> httpx.Response:
     def answer(request: httpx.Request) -> httpx.Response:
         sent.append(request)
         return httpx.Response(200)
 
     context = CopilotRequestContext.__new__(CopilotRequestContext)
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        gateway = Gateway(PROVIDER, client, 2, refused.append)
+        gateway = Gateway(provider, client, 2, refused.append)
         for _ in range(times):
             request = httpx.Request("POST", url, headers={"authorization": "theirs", "x-kept": "1"}, content=b"{}")
             response = await gateway.send_request(request, context)
@@ -47,3 +49,12 @@ async def test_a_run_over_its_budget_is_refused() -> None:
     refused: list[str] = []
     assert (await send(sent, f"{ADDRESS}/messages", refused, times=3)).status_code == 400
     assert len(sent) == 2 and refused == ["the run's 2 model calls are used up"]
+
+
+async def test_without_a_provider_only_copilots_own_service_is_called() -> None:
+    sent: list[httpx.Request] = []
+    for url in ("http://api.githubcopilot.com/x", "https://169.254.169.254/x", "https://evilgithub.com/x"):
+        with pytest.raises(ValueError, match="not Copilot's"):
+            await send(sent, url, [], provider=None)
+    await send(sent, "https://api.githubcopilot.com/chat/completions", [], provider=None)
+    assert len(sent) == 1

@@ -116,11 +116,11 @@ class _Session(Conversation):
         self._watching: asyncio.Task[None] | None = None
         self._errors: list[str] = []
         budget = partial(self._stop, AgentEnd.BUDGET)
+        self._gateway = Gateway(self.harness.provider, self.http, self.job.max_model_calls, budget)
+        connection = self.harness.connection(self.job, self.workspace, self.home)
         self._client = CopilotClient(
-            connection=self.harness.connection(self.job, self.workspace, self.home),
-            working_directory="/", use_logged_in_user=False,
-            request_handler=Gateway(self.harness.provider, self.http, self.job.max_model_calls, budget),
-        )  # fmt: skip
+            connection=connection, working_directory="/", use_logged_in_user=False, request_handler=self._gateway
+        )
 
     def _stop(self, end: AgentEnd, error: str = "") -> None:
         """End the run, whatever the agent still does; the first reason counts."""
@@ -229,6 +229,7 @@ class _Session(Conversation):
         with contextlib.suppress(Exception):
             async with asyncio.timeout(5):
                 await self._client.force_stop()
+        await self._gateway.close()
         pipes = (process.stdin, process.stdout, process.stderr) if process else ()
         for pipe in filter(None, pipes):
             with contextlib.suppress(OSError, ValueError):
