@@ -4,8 +4,6 @@ Tokens are minted for one repository and named permissions, kept until five minu
 appear in a log, an argument list or an address.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import defaultdict
 from datetime import datetime, timedelta
@@ -96,8 +94,7 @@ class GitHubApp:
     ) -> None:
         self.app_id, self.slug = app_id, "interlock"
         self._key, self._clock = private_key, clock
-        self._itself = Api(session, clock, self.slug, api_url)
-        self._installations = defaultdict[int, Api](lambda: Api(session, clock, self.slug, api_url))
+        self._apis = defaultdict[int | None, Api](lambda: Api(session, clock, self.slug, api_url))
         self._tokens = cachetools.TLRUCache[tuple[int, int], dict[str, Any], datetime](2048, _renewal, clock.wall)
         self._minting = asyncio.Lock()
         try:
@@ -115,7 +112,7 @@ class GitHubApp:
 
     async def as_app(self, method: str, path: str, body: Any = None) -> tuple[Any, str | None]:
         """A call as the App. Returns the answer and the address of a listing's next page."""
-        return await self._itself.send(method, path, body, jwt=self.jwt())
+        return await self._apis[None].send(method, path, body, jwt=self.jwt())
 
     async def token(self, repo: RepoRef, installation: int) -> str:
         """An installation token for this repository alone. Raises Transient or Rejected (suspended, uninstalled)."""
@@ -133,8 +130,8 @@ class GitHubApp:
         for wait in (*FRESH_RETRIES, None):
             token = await self.token(repo, installation)
             try:
-                api = self._installations[installation]
-                found, _ = await api.send(method, f"/repos/{repo.full_name}{path}", body, oauth_token=token)
+                url = f"/repos/{repo.full_name}{path}"
+                found, _ = await self._apis[installation].send(method, url, body, oauth_token=token)
                 return found
             except Unauthorised as error:
                 self._tokens.pop((installation, repo.id), None)

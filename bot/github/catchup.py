@@ -1,7 +1,5 @@
 """Deliveries that we missed: GitHub never repeats one by itself, so at start and now and then we ask for them."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 
 from bot.github.app import GitHubApp

@@ -1,7 +1,5 @@
 """Reading reviews and permissions again, just before a landing on the base branch."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 
 from bot.errors import Rejected, Transient

@@ -1,7 +1,5 @@
 """Writes on GitHub, each keyed and looked up before it is repeated: comments, check runs, pull requests, issues."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import defaultdict
 from typing import Any

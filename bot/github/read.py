@@ -1,7 +1,5 @@
 """Reading a repository before work starts: may it be worked on, what is its policy, what does it look like."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 
@@ -65,7 +63,8 @@ def _look(git_dir: Path, head: str) -> tuple[Policy, str, str]:
     if POLICY_PATH in tree:
         blob = tree[POLICY_PATH]
         policy, note = read_policy(blob.data if isinstance(blob, pygit2.Blob) else b"")
-    return policy, note, outline(paths(tree))
+    text = outline(paths(tree)).encode("utf-8", "replace").decode()  # names in a tree need not be UTF-8
+    return policy, note, text
 
 
 def read_policy(data: bytes) -> tuple[Policy, str]:

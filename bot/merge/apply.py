@@ -4,8 +4,6 @@ A failure here is the submitter's (`invalid`), never a conflict. What is allowed
 the tree that was built, not on the request's words.
 """
 
-from __future__ import annotations
-
 import pygit2
 from pygit2.enums import AttrCheck, FileMode
 

@@ -1,7 +1,5 @@
 """Commits as pure functions of their inputs, and what our trailers say."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from datetime import datetime

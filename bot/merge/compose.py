@@ -4,11 +4,9 @@ Preparing is strict application to the entry's own base; folding is a three-way 
 What fails only because of an entry ahead of it in the train stays queued: it is judged against landed commits alone.
 """
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,20 +35,11 @@ class Start:
     fork: str | None
 
 
-def prepare(git_dir: Path, entry: q.Entry) -> Files | q.ComposeResult:
-    """An entry's files against its own base, or why it cannot land; reads and writes objects only."""
+def prepare(git_dir: Path, entry: q.Entry) -> Files:
+    """An entry's files against its own base; reads and writes objects only. Raises Invalid."""
     if entry.change is None:
         return {}
-    try:
-        return apply(open_repository(git_dir), entry.change, entry.owns or entry.change.owns)
-    except Invalid as problem:
-        return q.ComposeResult(entry=entry.id, outcome=q.Outcome.INVALID, evidence=Evidence(reason=str(problem)))
-    except _TROUBLE as problem:
-        return _failed(entry, problem)
-
-
-def _failed(entry: q.Entry, problem: Exception) -> q.ComposeResult:
-    return q.ComposeResult(entry=entry.id, outcome=q.Outcome.INFRA, evidence=Evidence(reason=f"git failed: {problem}"))
+    return apply(open_repository(git_dir), entry.change, entry.owns or entry.change.owns)
 
 
 def compose(
@@ -58,14 +47,14 @@ def compose(
 ) -> q.Composed:
     """A train of these entries. `branch_heads` tells the remote head of each series' own branch."""
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
-        prepared = list(pool.map(lambda entry: prepare(git_dir, entry), entries))
+        prepared = [pool.submit(prepare, git_dir, entry) for entry in entries]
     repo = open_repository(git_dir)
     known = commits.landed(repo, start.base, start.fork) if start.old is not None else {}
     fold = _Fold(repo, known, branch_heads)
     results: list[q.ComposeResult] = []
     parent, moved = start.base, False
     for entry, ready in zip(entries, prepared, strict=True):
-        result = ready if isinstance(ready, q.ComposeResult) else fold.entry(parent, entry, ready)
+        result = fold.entry(parent, entry, ready)
         if moved and result.outcome in (q.Outcome.CONFLICT, q.Outcome.NOOP):
             break
         results.append(result)
@@ -84,17 +73,21 @@ class _Fold:
     known: dict[str, str]
     branch_heads: dict[str, str | None]
 
-    def entry(self, parent: str, entry: q.Entry, files: Files) -> q.ComposeResult:
+    def entry(self, parent: str, entry: q.Entry, ready: Future[Files]) -> q.ComposeResult:
         """One entry's part in the train."""
         try:
+            files = ready.result()
             if entry.series is not None:
                 return self._series(parent, entry, entry.series)
             if entry.rebase is not None:
                 return self._rebase(parent, entry, entry.rebase)
             assert entry.change is not None
             return self._change(parent, entry, entry.change, files)
+        except Invalid as problem:
+            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.INVALID, evidence=Evidence(reason=str(problem)))
         except _TROUBLE as problem:
-            return _failed(entry, problem)
+            evidence = Evidence(reason=f"git failed: {problem}")
+            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.INFRA, evidence=evidence)
 
     def _change(self, parent: str, entry: q.Entry, change: ChangeRequest, files: Files) -> q.ComposeResult:
         if change.id in self.known:

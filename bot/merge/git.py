@@ -1,7 +1,5 @@
 """The git command line, for what libgit2 does not do."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Recovery is the only start path: it loads the lane and goes on with the step tha
 threads; nothing here remembers anything between two steps.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

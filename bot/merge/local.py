@@ -1,7 +1,5 @@
 """A local repository as the remote: `interlock merge` composes in it and moves its ref by compare-and-swap."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 
@@ -40,10 +38,8 @@ class LocalRemote:
         return await asyncio.to_thread(self._head, ref)
 
     def _head(self, ref: str) -> str | None:
-        try:
-            return str(open_repository(self.git_dir).references[ref].peel(pygit2.Commit).id)
-        except KeyError:
-            return None
+        found = open_repository(self.git_dir).references.get(ref)
+        return None if found is None else str(found.peel(pygit2.Commit).id)
 
     async def push(self, ref: str, expected_old: str | None, new: str, *, force: bool = False) -> PushResult:
         """git update-ref with the expected old value: git's own lock makes it atomic."""

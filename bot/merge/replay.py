@@ -1,7 +1,5 @@
 """Replaying a branch's own commits onto another commit: for landing a ticket on its base, and for rebasing one."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import pygit2

@@ -4,8 +4,6 @@ Before a conflict is declared `git merge-tree` has the second word: it sees rena
 scratch git dir with objects of its own, whose attributes come from our side (decisions.md 39).
 """
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path

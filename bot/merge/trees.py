@@ -3,8 +3,6 @@
 Nothing here reads or writes a whole index: the cost follows the size of the change, not of the repository.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Trying a ticket's tip on its base's head without a push, and against tickets that asked for review before."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
