@@ -181,6 +181,10 @@ class Remote(Protocol):
         """Move `ref` by compare-and-swap (None: it must not exist). `force` allows a non-fast-forward."""
 
 
+Remotes = Callable[[RepoRef, int], Awaitable[Remote]]
+"""The remote of a repository, seen by an installation."""
+
+
 @dataclass(frozen=True)
 class CheckVerdict:
     """The outcome of a set of checks on one tree."""

@@ -4,18 +4,18 @@ Tokens are minted for one repository and named permissions, kept until five minu
 appear in a log, an argument list or an address.
 """
 
-from __future__ import annotations
-
 import asyncio
-import json
+from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
 import cachetools
 import jwt
-from gidgethub import BadRequest, GitHubBroken, GitHubException, RateLimitExceeded, RedirectionException
-from gidgethub.abc import GitHubAPI
+from gidgethub import BadRequest, GitHubBroken, RateLimitExceeded, RedirectionException
+from gidgethub import GitHubException as Failure
+from gidgethub.aiohttp import GitHubAPI
+from gidgethub.sansio import accept_format
 
 from bot.errors import Misconfigured, Rejected, Transient
 from bot.ports import Clock
@@ -25,16 +25,38 @@ from schemas.base import RepoRef
 API_VERSION = "2022-11-28"
 JWT_MINUTES = 9
 RENEW = timedelta(minutes=5)
+PAGE = 100
+PERMISSIONS = {"metadata": "read", **dict.fromkeys(("issues", "pull_requests", "contents", "checks"), "write")}
 FRESH_RETRIES = (0.5, 1.0, 2.0, 2.5)
 """Seconds between tries of a token that was minted a moment ago: it may not be known everywhere yet (facts: 401/403)."""
 
 
-class Api(GitHubAPI):
-    """gidgethub on aiohttp, with the version pinned and no silent repetition of redirected writes."""
+class Unauthorised(Rejected):
+    """The token is not (or no longer) known."""
 
-    def __init__(self, session: aiohttp.ClientSession, slug: str, base_url: str, cache: Any = None) -> None:
-        self._session = session
-        super().__init__(slug, base_url=base_url, cache=cache)
+
+class Api(GitHubAPI):
+    """gidgethub on aiohttp, with the version pinned, no silent repetition of redirected writes, and our errors.
+
+    Its cache is keyed by address alone, so each identity has an Api of its own: none sees another's answers.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, clock: Clock, slug: str, base_url: str) -> None:
+        super().__init__(session, slug, base_url=base_url, cache=cachetools.LRUCache(500))
+        self._clock = clock
+
+    async def send(
+        self, method: str, url: str, body: Any = None, *, jwt: str | None = None, oauth_token: str | None = None
+    ) -> tuple[Any, str | None]:
+        """One call: the answer, and the address of a listing's next page. Raises Transient or Rejected."""
+        data = b"" if body is None else body
+        try:
+            found, more, _ = await self._make_request(method, url, {}, data, accept_format(), jwt, oauth_token)
+            return found, more
+        except (aiohttp.ClientError, OSError) as error:
+            raise Transient(f"GitHub cannot be reached: {type(error).__name__}") from None
+        except (Failure, ValueError) as error:
+            raise _mapped(error, url, self._clock.wall()) from None
 
     async def _request(self, method: str, url: str, headers: Any, body: bytes = b"") -> tuple[int, Any, bytes]:
         sent = {**headers, "X-GitHub-Api-Version": API_VERSION}
@@ -42,29 +64,38 @@ class Api(GitHubAPI):
         async with self._session.request(method, url, headers=sent, data=body, allow_redirects=follow) as answer:
             return answer.status, answer.headers, await answer.read()
 
-    async def sleep(self, seconds: float) -> None:
-        """gidgethub's hook for waiting; ours never waits inside a request."""
-        await asyncio.sleep(seconds)
+
+def _mapped(error: Failure | ValueError, url: str, now: datetime) -> Exception:
+    """What gidgethub tells, as the error that says what to do."""
+    message = redacted(str(error))
+    if isinstance(error, RateLimitExceeded):
+        seconds = (error.rate_limit.reset_datetime - now).total_seconds()
+        return Transient("GitHub's rate limit is used up", max(seconds, 1.0))
+    if isinstance(error, RedirectionException):
+        return Transient(f"GitHub redirects {url}: the repository was renamed")
+    if not isinstance(error, BadRequest | GitHubBroken):
+        return Transient(f"GitHub's answer could not be read: {message}")
+    status, asked = error.status_code.value, error.headers.get("Retry-After", "")
+    retry_after = float(asked) if asked.isdigit() else None
+    if status >= 500:
+        return Transient(f"GitHub answered {status}", retry_after)
+    secondary = "secondary rate" in message.lower() or "abuse" in message.lower() or retry_after is not None
+    if status == 429 or (status == 403 and secondary):
+        return Transient(f"GitHub asks to slow down: {message}", retry_after or 60.0)
+    refused = Unauthorised if status == 401 else Rejected
+    return refused(f"GitHub answered {status}: {message}")
 
 
 class GitHubApp:
     """One registered App. Raises Misconfigured for a key that cannot sign."""
 
     def __init__(
-        self,
-        *,
-        app_id: int,
-        private_key: str,
-        api_url: str,
-        session: aiohttp.ClientSession,
-        clock: Clock,
-        slug: str = "interlock",
+        self, *, app_id: int, private_key: str, api_url: str, session: aiohttp.ClientSession, clock: Clock
     ) -> None:
-        self.app_id, self.api_url, self.slug = app_id, api_url.rstrip("/"), slug
-        self._key, self._session, self._clock = private_key, session, clock
-        self._tokens: cachetools.LRUCache[tuple[int, int], tuple[str, datetime]] = cachetools.LRUCache(2048)
-        self._clients: dict[tuple[int, int], Api] = {}
-        self._caches: dict[int, cachetools.LRUCache[Any, Any]] = {}
+        self.app_id, self.slug = app_id, "interlock"
+        self._key, self._clock = private_key, clock
+        self._apis = defaultdict[int | None, Api](lambda: Api(session, clock, self.slug, api_url))
+        self._tokens = cachetools.TLRUCache[tuple[int, int], dict[str, Any], datetime](2048, _renewal, clock.wall)
         self._minting = asyncio.Lock()
         try:
             self.jwt()
@@ -79,62 +110,31 @@ class GitHubApp:
         claims = {"iat": now - 60, "exp": now + JWT_MINUTES * 60, "iss": str(self.app_id)}
         return jwt.encode(claims, self._key, algorithm="RS256")
 
-    async def as_app(self, method: str, path: str, body: Any = None) -> tuple[Any, dict[str, str]]:
-        """A call as the App. Returns the answer and its headers."""
-        return await self._raw(method, path, body, f"Bearer {self.jwt()}")
-
-    async def _raw(self, method: str, path: str, body: Any, authorization: str) -> tuple[Any, dict[str, str]]:
-        url = path if path.startswith("http") else f"{self.api_url}{path}"
-        headers = {
-            "Authorization": authorization, "Accept": "application/vnd.github+json", "User-Agent": self.slug,
-            "X-GitHub-Api-Version": API_VERSION,
-        }  # fmt: skip
-        data = json.dumps(body).encode() if body is not None else None
-        try:
-            async with self._session.request(method, url, headers=headers, data=data, allow_redirects=False) as answer:
-                text = await answer.read()
-                status, got = answer.status, dict(answer.headers)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Transient(f"GitHub cannot be reached: {type(error).__name__}") from error
-        if status >= 500 or status == 429:
-            raise Transient(f"GitHub answered {status}", _retry_after(got))
-        found = json.loads(text) if text else None
-        if status >= 400:
-            message = found.get("message", "") if isinstance(found, dict) else ""
-            raise Rejected(f"GitHub answered {status}: {message}")
-        return found, got
+    async def as_app(self, method: str, path: str, body: Any = None) -> tuple[Any, str | None]:
+        """A call as the App. Returns the answer and the address of a listing's next page."""
+        return await self._apis[None].send(method, path, body, jwt=self.jwt())
 
     async def token(self, repo: RepoRef, installation: int) -> str:
         """An installation token for this repository alone. Raises Transient or Rejected (suspended, uninstalled)."""
         key = (installation, repo.id)
         async with self._minting:
             known = self._tokens.get(key)
-            if known is not None and known[1] - RENEW > self._clock.wall():
-                return known[0]
-            wanted = {
-                "repository_ids": [repo.id],
-                "permissions": {
-                    "metadata": "read", "issues": "write", "pull_requests": "write", "contents": "write", "checks": "write",
-                },
-            }  # fmt: skip
-            found, _ = await self.as_app("POST", f"/app/installations/{installation}/access_tokens", wanted)
-            expires = datetime.fromisoformat(found["expires_at"])
-            self._tokens[key] = (found["token"], expires)
-            return str(found["token"])
-
-    def forget_token(self, repo: RepoRef, installation: int) -> None:
-        """Mint a new one next time."""
-        self._tokens.pop((installation, repo.id), None)
+            if known is None:
+                wanted = {"repository_ids": [repo.id], "permissions": PERMISSIONS}
+                known, _ = await self.as_app("POST", f"/app/installations/{installation}/access_tokens", wanted)
+                self._tokens[key] = known
+            return str(known["token"])
 
     async def call(self, repo: RepoRef, installation: int, method: str, path: str, body: Any = None) -> Any:
         """One REST call on a repository; `path` starts after /repos/owner/name. Errors as in bot.errors."""
-        url = f"/repos/{repo.full_name}{path}"
         for wait in (*FRESH_RETRIES, None):
             token = await self.token(repo, installation)
             try:
-                return await self._one(repo, installation, token, method, url, body)
-            except _Unauthorised as error:
-                self.forget_token(repo, installation)
+                url = f"/repos/{repo.full_name}{path}"
+                found, _ = await self._apis[installation].send(method, url, body, oauth_token=token)
+                return found
+            except Unauthorised as error:
+                self._tokens.pop((installation, repo.id), None)
                 if wait is None:
                     raise Transient(str(error)) from None
                 await asyncio.sleep(wait)
@@ -143,68 +143,16 @@ class GitHubApp:
     async def pages(self, repo: RepoRef, installation: int, path: str, key: str = "") -> list[Any]:
         """All pages of a listing."""
         found: list[Any] = []
-        number = 1
         separator = "&" if "?" in path else "?"
-        while True:
-            page = await self.call(repo, installation, "GET", f"{path}{separator}per_page=100&page={number}")
+        more = True
+        while more:
+            place = f"{path}{separator}per_page={PAGE}&page={len(found) // PAGE + 1}"
+            page = await self.call(repo, installation, "GET", place)
             items = page[key] if key else page
-            found.extend(items)
-            if len(items) < 100:
-                return found
-            number += 1
-
-    async def _one(self, repo: RepoRef, installation: int, token: str, method: str, url: str, body: Any) -> Any:
-        cache = self._caches.setdefault(installation, cachetools.LRUCache(500))
-        api = self._clients.setdefault(
-            (installation, repo.id), Api(self._session, self.slug, self.api_url, cache=cache)
-        )
-        try:
-            match method:
-                case "GET":
-                    return await api.getitem(url, oauth_token=token)
-                case "POST":
-                    return await api.post(url, data=body, oauth_token=token)
-                case "PATCH":
-                    return await api.patch(url, data=body, oauth_token=token)
-                case "DELETE":
-                    return await api.delete(url, data=body or b"", oauth_token=token)
-                case _:
-                    return await api.put(url, data=body, oauth_token=token)
-        except RateLimitExceeded as error:
-            seconds = (error.rate_limit.reset_datetime - self._clock.wall()).total_seconds()
-            raise Transient("GitHub's rate limit is used up", max(seconds, 1.0)) from None
-        except RedirectionException as error:
-            raise Transient(f"GitHub redirects {url}: the repository was renamed") from error
-        except BadRequest as error:
-            raise _mapped(error) from None
-        except GitHubBroken as error:
-            raise Transient(f"GitHub answered {error.status_code.value}") from None
-        except GitHubException as error:
-            raise Transient(f"GitHub's answer could not be read: {error}") from None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Transient(f"GitHub cannot be reached: {type(error).__name__}") from None
+            found += items
+            more = len(items) == PAGE
+        return found
 
 
-class _Unauthorised(Exception):
-    """The token is not (or no longer) known."""
-
-
-def _mapped(error: BadRequest) -> Exception:
-    status = error.status_code.value
-    headers = getattr(error, "headers", None) or {}
-    message = redacted(str(error))
-    if status == 401:
-        return _Unauthorised(message)
-    retry_after = _retry_after(headers)
-    secondary = status == 403 and ("secondary rate" in message.lower() or "abuse" in message.lower())
-    if status == 429 or secondary or (status == 403 and retry_after is not None):
-        return Transient(f"GitHub asks to slow down: {message}", retry_after or 60.0)
-    return Rejected(f"GitHub answered {status}: {message}")
-
-
-def _retry_after(headers: Any) -> float | None:
-    for name in ("Retry-After", "retry-after"):
-        value = headers.get(name) if headers else None
-        if value and str(value).isdigit():
-            return float(value)
-    return None
+def _renewal(_: tuple[int, int], minted: dict[str, Any], now: datetime) -> datetime:
+    return datetime.fromisoformat(minted["expires_at"]) - RENEW

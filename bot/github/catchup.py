@@ -1,7 +1,5 @@
 """Deliveries that we missed: GitHub never repeats one by itself, so at start and now and then we ask for them."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 
 from bot.github.app import GitHubApp
@@ -11,18 +9,17 @@ PAGES = 20
 
 async def catch_up(app: GitHubApp, known: Callable[[str], Awaitable[bool]]) -> int:
     """Ask for every listed delivery that never reached us; returns how many. Raises Transient."""
-    path = "/app/hook/deliveries?per_page=100"
+    path: str | None = "/app/hook/deliveries?per_page=100"
     newest: dict[str, int] = {}
     reached: set[str] = set()
     for _ in range(PAGES):
-        found, headers = await app.as_app("GET", path)
+        if path is None:
+            break
+        found, path = await app.as_app("GET", path)
         for delivery in found:
             newest.setdefault(delivery["guid"], delivery["id"])
             if delivery["status"] == "OK":
                 reached.add(delivery["guid"])
-        path = _next(headers)
-        if not path:
-            break
     asked = 0
     for guid, delivery_id in reversed(newest.items()):
         if guid in reached or await known(guid):
@@ -30,11 +27,3 @@ async def catch_up(app: GitHubApp, known: Callable[[str], Awaitable[bool]]) -> i
         await app.as_app("POST", f"/app/hook/deliveries/{delivery_id}/attempts")
         asked += 1
     return asked
-
-
-def _next(headers: dict[str, str]) -> str:
-    for part in headers.get("Link", "").split(","):
-        address, _, relation = part.partition(";")
-        if 'rel="next"' in relation:
-            return address.strip().strip("<>")
-    return ""

@@ -1,7 +1,5 @@
 """Reading reviews and permissions again, just before a landing on the base branch."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 
 from bot.errors import Rejected, Transient
@@ -9,7 +7,7 @@ from bot.github.app import GitHubApp
 from bot.github.people import GitHubPeople
 from bot.ports import Confirmation
 from bot.rules import approvals
-from schemas.base import Person
+from schemas.base import Permission, Person
 from schemas.gates import Status
 from schemas.lane import Carriage, Entry
 from schemas.ticket import Ticket, TicketState
@@ -34,18 +32,14 @@ class GitHubConfirmer:
             path = f"/pulls/{ticket.pull_request.number}/reviews"
             listed = await self._app.pages(ticket.repo, ticket.installation, path)
             reviews = [
-                approvals.Review(
-                    id=r["id"], user_id=r["user"]["id"], login=r["user"]["login"], type=r["user"]["type"], state=r["state"]
-                )
+                approvals.Review(id=r["id"], user_id=by["id"], login=by["login"], type=by["type"], state=r["state"])
                 for r in listed
-                if r.get("user")
-            ]  # fmt: skip
-            permissions = {
-                r.user_id: await self._people.permission(
-                    ticket.repo, ticket.installation, Person(id=r.user_id, login=r.login, type=r.type)
-                )
-                for r in approvals.last_words(reviews).values()
-            }
+                if (by := r.get("user"))
+            ]
+            permissions: dict[int, Permission] = {}
+            for r in approvals.last_words(reviews).values():
+                person = Person(id=r.user_id, login=r.login, type=r.type)
+                permissions[r.user_id] = await self._people.permission(ticket.repo, ticket.installation, person)
         except Transient as error:
             return Confirmation("unknown", str(error))
         except Rejected as error:

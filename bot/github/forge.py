@@ -1,10 +1,10 @@
 """Writes on GitHub, each keyed and looked up before it is repeated: comments, check runs, pull requests, issues."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import defaultdict
 from typing import Any
+
+import cachetools
 
 from bot.errors import Rejected
 from bot.github.app import GitHubApp
@@ -36,16 +36,16 @@ class Forge:
     def __init__(self, app: GitHubApp, faults: Faults) -> None:
         self._app, self._faults = app, faults
         self._writing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._status: dict[str, int] = {}
+        self._comments: cachetools.LRUCache[str, int] = cachetools.LRUCache(2048)
 
     async def perform(self, effect: Effect, lease: Lease) -> Performed:
         """See bot.ports.Performer."""
         async with self._writing[effect.installation]:
             match effect:
                 case PostComment():
-                    await self._comment(effect, effect.key, effect.issue, effect.body, edit=False)
+                    await self._comment(effect, effect.key)
                 case UpdateStatus():
-                    await self._comment(effect, f"{effect.ticket}:status", effect.issue, effect.body, edit=True)
+                    await self._comment(effect, f"{effect.ticket}:status")
                 case PublishCheck():
                     await self._check(effect)
                 case OpenPullRequest():
@@ -62,37 +62,27 @@ class Forge:
         self._faults.reach(f"github:{what}:after")
         return answer
 
-    async def _comment(self, effect: Effect, key: str, issue: int, text: str, *, edit: bool) -> None:
-        body = cut(f"{marker(key)}\n{text}", BODY_LIMIT)
-        known = self._status.get(key) if edit else None
+    async def _comment(self, effect: PostComment | UpdateStatus, key: str) -> None:
+        body = {"body": cut(f"{marker(key)}\n{effect.body}", BODY_LIMIT)}
+        known = self._comments.get(key) or await self._find_comment(effect, marker(key))
         if known is None:
-            known = await self._find_comment(effect, key, issue)
-        if known is None:
-            made = await self._write(effect, "comment", "POST", f"/issues/{issue}/comments", {"body": body})
-            known = made["id"]
-        elif edit:
-            await self._write(effect, "edit", "PATCH", f"/issues/comments/{known}", {"body": body})
-        if edit:
-            self._status[key] = int(known)
+            made = await self._write(effect, "comment", "POST", f"/issues/{effect.issue}/comments", body)
+            known = int(made["id"])
+        elif isinstance(effect, UpdateStatus):
+            await self._write(effect, "edit", "PATCH", f"/issues/comments/{known}", body)
+        self._comments[key] = known
 
-    async def _find_comment(self, effect: Effect, key: str, issue: int) -> int | None:
-        line = marker(key)
-        for comment in await self._app.pages(effect.repo, effect.installation, f"/issues/{issue}/comments"):
+    async def _find_comment(self, effect: PostComment | UpdateStatus, line: str) -> int | None:
+        for comment in await self._app.pages(effect.repo, effect.installation, f"/issues/{effect.issue}/comments"):
             ours = comment["user"] and comment["user"]["type"] == "Bot"
             if ours and str(comment["body"] or "").startswith(line):
                 return int(comment["id"])
         return None
 
     async def _check(self, effect: PublishCheck) -> None:
-        body: dict[str, Any] = {
-            "name": effect.name,
-            "external_id": effect.external_id,
-            "status": effect.status,
-            "output": {"title": effect.title or effect.name, "summary": cut(effect.summary, SUMMARY_LIMIT)},
-            "actions": [button.model_dump() for button in effect.buttons],
-        }
-        if effect.conclusion:
-            body["conclusion"] = effect.conclusion
+        body = effect.model_dump(include={"name", "external_id", "status", "conclusion"}, exclude_none=True)
+        body["output"] = {"title": effect.title or effect.name, "summary": cut(effect.summary, SUMMARY_LIMIT)}
+        body["actions"] = [button.model_dump() for button in effect.buttons]
         path = f"/commits/{effect.head}/check-runs?filter=all"
         for run in await self._app.pages(effect.repo, effect.installation, path, "check_runs"):
             if run["external_id"] == effect.external_id and run["name"] == effect.name:
@@ -101,18 +91,16 @@ class Forge:
         await self._write(effect, "check", "POST", "/check-runs", {**body, "head_sha": effect.head})
 
     async def _pull(self, effect: OpenPullRequest) -> PullRequestOpened:
-        owner = effect.repo.owner
-        path = f"/pulls?state=all&head={owner}:{effect.branch}&base={effect.base}"
+        path = f"/pulls?state=all&head={effect.repo.owner}:{effect.branch}&base={effect.base}"
         found = await self._app.pages(effect.repo, effect.installation, path)
-        mine = next((pull for pull in found if pull["state"] == "open"), None)
-        if mine is None:
-            mine = next((pull for pull in found if pull["merged_at"] is None), None)
+        found.sort(key=lambda pull: bool(pull["state"] != "open"))  # an open one first
+        mine = next((pull for pull in found if pull["merged_at"] is None), None)
         text = {"title": effect.title[:256], "body": cut(effect.body, BODY_LIMIT)}
         if mine is None:
-            body = {**text, "head": effect.branch, "base": effect.base, "maintainer_can_modify": False}
-            made = await self._write(effect, "pull", "POST", "/pulls", body)
+            new = {**text, "head": effect.branch, "base": effect.base, "maintainer_can_modify": False}
+            made = await self._write(effect, "pull", "POST", "/pulls", new)
         else:
-            change = {**text, **({"state": "open"} if mine["state"] == "closed" else {})}
+            change = {**text, "state": "open"} if mine["state"] == "closed" else text
             made = await self._write(effect, "pull-edit", "PATCH", f"/pulls/{mine['number']}", change)
         return PullRequestOpened(ticket=effect.ticket, number=made["number"], head=made["head"]["sha"])
 

@@ -1,7 +1,5 @@
 """Who may do what, asked from GitHub's API: never read from a payload's author_association."""
 
-from __future__ import annotations
-
 from bot.errors import Rejected
 from bot.github.app import GitHubApp
 from schemas.base import Permission, Person, RepoRef

@@ -1,9 +1,6 @@
 """Reading a repository before work starts: may it be worked on, what is its policy, what does it look like."""
 
-from __future__ import annotations
-
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pygit2
@@ -13,9 +10,8 @@ from pydantic import ValidationError
 from bot.errors import Rejected
 from bot.github.app import GitHubApp
 from bot.github.people import GitHubPeople
-from bot.ports import Performed, Remote
+from bot.ports import Performed, Remotes
 from bot.rules.outline import outline
-from schemas.base import RepoRef
 from schemas.effects import Effect
 from schemas.events import RepositoryRead, RepositoryRefused
 from schemas.lease import Lease
@@ -30,46 +26,45 @@ class RepositoryReader:
 
     kinds = frozenset({"read_repository"})
 
-    def __init__(
-        self, app: GitHubApp, people: GitHubPeople, remotes: Callable[[RepoRef, int], Awaitable[Remote]]
-    ) -> None:
+    def __init__(self, app: GitHubApp, people: GitHubPeople, remotes: Remotes) -> None:
         self._app, self._people, self._remotes = app, people, remotes
 
     async def perform(self, effect: Effect, lease: Lease) -> Performed:
         """See bot.ports.Performer."""
+        read = await self._read(effect)
+        return Performed(RepositoryRefused(ticket=effect.ticket, reason=read) if isinstance(read, str) else read)
+
+    async def _read(self, effect: Effect) -> RepositoryRead | str:
+        """What is there, or why it cannot be worked on."""
         try:
             found = await self._app.call(effect.repo, effect.installation, "GET", "")
         except Rejected as error:
-            return Performed(RepositoryRefused(ticket=effect.ticket, reason=f"The repository cannot be read: {error}"))
+            return f"The repository cannot be read: {error}"
         if found.get("archived"):
-            reason = "The repository is archived; unarchive it, then label the issue again."
-            return Performed(RepositoryRefused(ticket=effect.ticket, reason=reason))
+            return "The repository is archived; unarchive it, then label the issue again."
         branch = found["default_branch"]
         remote = await self._remotes(effect.repo, effect.installation)
         head = await remote.head(f"refs/heads/{branch}")
         if head is None:
-            reason = f"The repository has no commit on {branch}; push one, then label the issue again."
-            return Performed(RepositoryRefused(ticket=effect.ticket, reason=reason))
+            return f"The repository has no commit on {branch}; push one, then label the issue again."
         if await remote.head("refs/heads/interlock") is not None:
-            reason = "A branch named `interlock` is in the way of ours (interlock/...); rename it, then label again."
-            return Performed(RepositoryRefused(ticket=effect.ticket, reason=reason))
+            return "A branch named `interlock` is in the way of ours (interlock/...); rename it, then label again."
         single = await self._people.single_writer(effect.repo, effect.installation)
         policy, note, text = await asyncio.to_thread(_look, remote.git_dir, head)
-        event = RepositoryRead(
+        return RepositoryRead(
             ticket=effect.ticket, base_ref=branch, base=head, policy=policy, policy_note=note, outline=text,
             single_writer=single,
         )  # fmt: skip
-        return Performed(event)
 
 
 def _look(git_dir: Path, head: str) -> tuple[Policy, str, str]:
-    repo = pygit2.Repository(str(git_dir))
-    tree = repo[head].peel(pygit2.Tree)
+    tree = pygit2.Repository(str(git_dir))[head].peel(pygit2.Tree)
     policy, note = Policy(), ""
     if POLICY_PATH in tree:
         blob = tree[POLICY_PATH]
         policy, note = read_policy(blob.data if isinstance(blob, pygit2.Blob) else b"")
-    return policy, note, outline(list(paths(repo, tree)))
+    text = outline(paths(tree)).encode("utf-8", "replace").decode()  # names in a tree need not be UTF-8
+    return policy, note, text
 
 
 def read_policy(data: bytes) -> tuple[Policy, str]:
@@ -80,14 +75,14 @@ def read_policy(data: bytes) -> tuple[Policy, str]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         return Policy(), f"{POLICY_PATH} is not used: {where}: {first['msg']}. The defaults apply."
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         return Policy(), f"{POLICY_PATH} is not used, it is not YAML: {error}. The defaults apply."
 
 
-def paths(repo: pygit2.Repository, tree: pygit2.Tree, at: str = "") -> list[str]:
+def paths(tree: pygit2.Tree) -> list[str]:
     """All file paths of a tree, up to a bound."""
     found: list[str] = []
-    stack = [(at, tree)]
+    stack = [("", tree)]
     while stack and len(found) < MAX_OUTLINE_FILES:
         prefix, current = stack.pop()
         for entry in current:

@@ -14,6 +14,7 @@ import shutil
 import signal
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pygit2
@@ -29,9 +30,7 @@ _CONFIG = {
     "core.fsyncObjectFiles": "true", "core.protectHFS": "true", "core.protectNTFS": "true", "gc.auto": "0",
     "core.hooksPath": "/dev/null", "transfer.fsckObjects": "false",
 }  # fmt: skip
-_REFUSED = re.compile(
-    r"(GH0\d\d[^\n]*|pre-receive hook declined[^\n]*|remote rejected[^\n]*|protected branch[^\n]*)", re.I
-)
+_REFUSED = re.compile(r"(?:GH0\d\d|pre-receive hook declined|remote rejected|protected branch)[^\n]*", re.I)
 
 Token = Callable[[], Awaitable[str]]
 
@@ -52,20 +51,16 @@ class Mirrors:
                 await asyncio.to_thread(_open_mirror, git_dir)
                 self._opened.add(repo.id)
         url = self._git_url.format(owner=repo.owner, repo=repo.name)
-
-        async def token() -> str:
-            return await self._app.token(repo, installation)
-
-        return GitHubRemote(git_dir, url, token, self._locks[repo.id])
+        return GitHubRemote(git_dir, url, partial(self._app.token, repo, installation), self._locks[repo.id])
 
 
 def _open_mirror(git_dir: Path) -> None:
     """Make the mirror whole or not at all, and clear what a killed process of ours left locked in it."""
+    pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, True)
     if git_dir.exists():
         for lock in git_dir.rglob("*.lock"):
             lock.unlink(missing_ok=True)
         return
-    pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, True)
     new = git_dir.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     new.parent.mkdir(parents=True, exist_ok=True)
@@ -79,30 +74,17 @@ class GitHubRemote:
     """`bot.ports.Remote` over HTTP."""
 
     def __init__(self, git_dir: Path, url: str, token: Token, lock: asyncio.Lock) -> None:
-        self._git_dir, self._url, self._token, self._lock = git_dir, url, token, lock
-
-    @property
-    def git_dir(self) -> Path:
-        """Our bare mirror."""
-        return self._git_dir
+        self.git_dir, self._url, self._token, self._lock = git_dir, url, token, lock
 
     async def head(self, ref: str) -> str | None:
         """One ls-remote; a fetch only if the commit is not here yet. Raises Transient, or Rejected without access."""
         async with self._lock:
-            code, out, error = await self._git("ls-remote", "--exit-code", self._url, ref)
-            if code == 2:
-                return None
-            if code != 0:
-                raise _failure(error)
-            sha = next((line.split("\t")[0] for line in out.splitlines() if line.endswith(f"\t{ref}")), None)
-            if sha is None:
-                return None
-            if not await asyncio.to_thread(_has, self._git_dir, sha):
+            listed = await self._read("ls-remote", self._url, ref)
+            sha = next((line.split("\t")[0] for line in listed.splitlines() if line.endswith(f"\t{ref}")), None)
+            if sha is not None and not await asyncio.to_thread(_has, self.git_dir, sha):
                 kept = f"refs/interlock/fetched/{ref.removeprefix('refs/')}"
-                code, _, error = await self._git("fetch", "--no-tags", "--quiet", self._url, f"+{ref}:{kept}")
-                if code != 0:
-                    raise _failure(error)
-                if not await asyncio.to_thread(_has, self._git_dir, sha):
+                await self._read("fetch", "--no-tags", "--quiet", self._url, f"+{ref}:{kept}")
+                if not await asyncio.to_thread(_has, self.git_dir, sha):
                     raise Transient(f"{ref} moved while it was fetched")
             return sha
 
@@ -110,11 +92,7 @@ class GitHubRemote:
         """Compare-and-swap by --force-with-lease with an explicit old value."""
         lease = f"--force-with-lease={ref}:{expected_old or ''}"
         async with self._lock:
-            if (
-                expected_old is not None
-                and not force
-                and not await asyncio.to_thread(_descends, self._git_dir, new, expected_old)
-            ):
+            if not force and not await asyncio.to_thread(_descends, self.git_dir, new, expected_old):
                 return PushResult("stale", "the new commit does not descend from the old one")
             code, out, error = await self._git("push", "--porcelain", "--no-verify", lease, self._url, f"{new}:{ref}")
         text = redacted(f"{out}\n{error}")
@@ -123,19 +101,28 @@ class GitHubRemote:
         if "stale info" in text or "fetch first" in text or "cannot lock ref" in text:
             return PushResult("stale", text.strip()[-500:])
         if found := _REFUSED.search(text):
-            return PushResult("refused", found[1].strip())
+            return PushResult("refused", found[0].strip())
         return PushResult("unknown", text.strip()[-500:])
+
+    async def _read(self, *args: str) -> str:
+        code, out, error = await self._git(*args)
+        if code == 0:
+            return out
+        text = redacted(error).strip()[-500:]
+        if any(sign in text for sign in ("Authentication failed", "403", "404", "not found")):
+            raise Rejected(f"the repository cannot be read by git: {text}")
+        raise Transient(f"git could not reach the repository: {text}")
 
     async def _git(self, *args: str) -> tuple[int, str, str]:
         credential = base64.b64encode(f"x-access-token:{await self._token()}".encode()).decode()
         env = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self._git_dir), "LC_ALL": "C",
+            "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.git_dir), "LC_ALL": "C",
             "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0",
             "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader",
             "GIT_CONFIG_VALUE_0": f"Authorization: Basic {credential}",
         }  # fmt: skip
         process = await asyncio.create_subprocess_exec(
-            "git", f"--git-dir={self._git_dir}", *args, stdin=asyncio.subprocess.DEVNULL,
+            "git", f"--git-dir={self.git_dir}", *args, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=env, start_new_session=True,
         )  # fmt: skip
         try:
@@ -148,17 +135,9 @@ class GitHubRemote:
         return process.returncode or 0, out.decode("utf-8", "replace"), error.decode("utf-8", "replace")
 
 
-def _failure(error: str) -> Exception:
-    text = redacted(error).strip()[-500:]
-    if "Authentication failed" in text or "403" in text or "404" in text or "not found" in text:
-        return Rejected(f"the repository cannot be read by git: {text}")
-    return Transient(f"git could not reach the repository: {text}")
-
-
 def _has(git_dir: Path, sha: str) -> bool:
-    repo = pygit2.Repository(str(git_dir))
-    return sha in repo
+    return sha in pygit2.Repository(str(git_dir))
 
 
-def _descends(git_dir: Path, new: str, old: str) -> bool:
-    return bool(new == old or pygit2.Repository(str(git_dir)).descendant_of(new, old))
+def _descends(git_dir: Path, new: str, old: str | None) -> bool:
+    return old is None or new == old or pygit2.Repository(str(git_dir)).descendant_of(new, old)

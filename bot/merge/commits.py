@@ -1,7 +1,5 @@
 """Commits as pure functions of their inputs, and what our trailers say."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -28,13 +26,9 @@ def message(request: ChangeRequest, ticket: str) -> str:
     """Title, summary, and the trailers that only we write."""
     title = " ".join(_neutral(request.title).split())[:200] or f"Change {request.id}"
     body = _FORGED.sub(r"> \1\2:", _neutral(request.summary).strip())
-    trailers = []
-    if ticket:
-        trailers.append(f"Ticket: {ticket}")
-    if request.task:
-        trailers.append(f"Task: {request.task}")
-    trailers.append(f"Change-Request: {request.id}")
-    return "\n\n".join(part for part in (title, body, "\n".join(trailers)) if part) + "\n"
+    named = {"Ticket": ticket, "Task": request.task, "Change-Request": request.id}
+    lines = "\n".join(f"{name}: {value}" for name, value in named.items() if value)
+    return "\n\n".join(part for part in (title, body, lines) if part) + "\n"
 
 
 def trailers(text: str) -> dict[str, list[str]]:
@@ -53,18 +47,20 @@ def change_of(commit: pygit2.Commit) -> str:
 def create(repo: pygit2.Repository, parent: str, tree: str, text: str, when: datetime) -> str:
     """The commit of these inputs: the same ones give the same oid, whenever and wherever it is made."""
     who = pygit2.Signature(*AUTHOR, int(when.timestamp()), 0)
-    return str(repo.create_commit(None, who, who, text, pygit2.Oid(hex=tree), [pygit2.Oid(hex=parent)]))
+    return str(repo.create_commit(None, who, who, text, tree, [parent]))
 
 
 def recreate(repo: pygit2.Repository, commit: pygit2.Commit, parent: str, tree: str) -> str:
     """The same commit on another parent; on its own parent it is itself."""
     if [str(oid) for oid in commit.parent_ids] == [parent] and str(commit.tree_id) == tree:
         return str(commit.id)
-    return str(
-        repo.create_commit(
-            None, commit.author, commit.committer, commit.message, pygit2.Oid(hex=tree), [pygit2.Oid(hex=parent)]
-        )
-    )
+    return str(repo.create_commit(None, commit.author, commit.committer, commit.message, tree, [parent]))
+
+
+def tree_before(repo: pygit2.Repository, commit: pygit2.Commit) -> pygit2.Tree:
+    """The tree that a commit started from; an empty one for a root."""
+    before = commit.parent_ids[0] if commit.parent_ids else repo.TreeBuilder().write()
+    return repo[before].peel(pygit2.Tree)
 
 
 def first_parents(repo: pygit2.Repository, head: str, fork: str | None, limit: int = 20_000) -> Iterator[pygit2.Commit]:
@@ -88,4 +84,4 @@ def landed(repo: pygit2.Repository, head: str, fork: str | None) -> dict[str, st
 
 def series(repo: pygit2.Repository, fork: str, tip: str) -> list[pygit2.Commit]:
     """The commits `fork..tip`, oldest first."""
-    return list(reversed(list(first_parents(repo, tip, fork))))
+    return [*first_parents(repo, tip, fork)][::-1]

@@ -4,8 +4,6 @@ SHA-256 over sorted (path, modes, byte-exact hunks with three context lines; who
 line numbers and without folding white space; `git patch-id` gives one id to a statement inside and outside an `if`.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import pygit2
@@ -16,9 +14,8 @@ VERSION = b"interlock-digest-1\0"
 def tree_digest(old: pygit2.Tree, new: pygit2.Tree) -> str:
     """The digest of the patch between two trees, in hex."""
     diff = old.diff_to_tree(new, context_lines=3, interhunk_lines=0)
-    parts = sorted(_part(patch) for patch in diff if patch is not None)
     total = hashlib.sha256(VERSION)
-    for part in parts:
+    for part in sorted(_part(patch) for patch in diff if patch is not None):
         total.update(len(part).to_bytes(8, "big"))
         total.update(part)
     return total.hexdigest()

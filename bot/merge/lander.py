@@ -4,33 +4,29 @@ Recovery is the only start path: it loads the lane and goes on with the step tha
 threads; nothing here remembers anything between two steps.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import assert_never
+from dataclasses import dataclass
 
 import pygit2
 
 from bot.errors import Stale, Transient
+from bot.merge.commits import tree_before
 from bot.merge.compose import Start, compose
 from bot.merge.trees import changes_between, open_repository, tree_of
 from bot.ports import Checker, CheckVerdict, Clock, Confirmer, Faults, Queue, Remote
 from bot.rules import lanes
-from bot.rules.lanes import Step
+from schemas import lane as q
 from schemas.base import CheckCommand, Evidence, Sha
-from schemas.lane import Checked, ComposeResult, Confirmed, Entry, HeadRead, Lane, LaneEvent, Outcome, Train
 from schemas.lease import Lease
 
 log = logging.getLogger("interlock.lander")
 
 LEASE_SECONDS = 120.0
 BACKOFF_SECONDS = 2.0
-
-OnStep = Callable[[Lane, LaneEvent], None]
 
 
 def checks_digest(commands: Sequence[CheckCommand]) -> str:
@@ -39,29 +35,23 @@ def checks_digest(commands: Sequence[CheckCommand]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
 class Lander:
     """One for a process; `drive` may run for several lanes at once, never twice for one (the lane's lease)."""
 
-    def __init__(
-        self,
-        *,
-        queue: Queue,
-        remote: Callable[[str], Awaitable[Remote]],
-        checker: Checker,
-        confirmer: Confirmer,
-        clock: Clock,
-        owner: str,
-        faults: Faults,
-        threads: int = 2,
-        on_step: OnStep | None = None,
-    ) -> None:
-        self._queue, self._remote, self._checker, self._confirmer = queue, remote, checker, confirmer
-        self._clock, self._owner, self._faults, self._threads = clock, owner, faults, threads
-        self._on_step = on_step
+    queue: Queue
+    remote: Callable[[str], Awaitable[Remote]]
+    checker: Checker
+    confirmer: Confirmer
+    clock: Clock
+    owner: str
+    faults: Faults
+    threads: int = 2
+    on_step: Callable[[q.Lane, q.LaneEvent], None] | None = None
 
     async def drive(self, lane: str) -> None:
         """Take the lane forward until nothing is due. Raises Transient when GitHub or git cannot be reached."""
-        lease = await self._queue.lease_lane(lane, self._owner, LEASE_SECONDS)
+        lease = await self.queue.lease_lane(lane, self.owner, LEASE_SECONDS)
         if lease is None:
             return
         try:
@@ -70,146 +60,119 @@ class Lander:
         except Stale as error:
             log.info("lane.stale", extra={"lane": lane, "error": str(error)})
         finally:
-            await self._queue.release_lane(lease)
+            await self.queue.release_lane(lease)
 
     async def _step(self, lease: Lease) -> bool:
-        lane = await self._queue.lane(lease.key)
-        now = self._clock.wall()
-        due = await self._queue.due_entries(lease.key, lane.window, now) if lane.train is None else []
-        step = lanes.next_step(lane, bool(due))
+        lane = await self.queue.lane(lease.key)
+        if lane.train is None:
+            entries = await self.queue.due_entries(lease.key, lane.window, self.clock.wall())
+        else:
+            entries = await self.queue.entries(lease.key, [c.entry for c in lane.train.carriages])
+        step = lanes.next_step(lane, bool(entries))
         if step is None:
             return False
-        remote = await self._remote(lease.key)
-        entries = list(due)
-        if lane.train is not None:
-            entries = list(await self._queue.entries(lease.key, [c.entry for c in lane.train.carriages]))
-        event = await self._perform(step, lease, lane, remote, entries)
+        remote = await self.remote(lease.key)
+        match step, lane.train:
+            case lanes.Step.CHECK, q.Train() as train:
+                event: q.LaneEvent = await self._check(train, remote, entries)
+            case lanes.Step.CONFIRM, q.Train() as train:
+                event = await self._confirm(train, entries)
+            case lanes.Step.LAND, q.Train() as train:
+                event = await self._land(lane, train, remote)
+            case _:
+                event = await self._compose(lease, lane, remote, entries)
         decision = lanes.decide(lane, event, {entry.id: entry for entry in entries})
-        await self._queue.decide(lease, event, decision, self._clock.wall())
+        await self.queue.decide(lease, event, decision, self.clock.wall())
         log.info("lane.step", extra={"lane": lane.key, "step": step, "why": decision.why})
-        if self._on_step:
-            self._on_step(decision.lane, event)
-        if isinstance(event, HeadRead) and not event.contains and decision.lane.train is not None:
-            await self._clock.sleep(BACKOFF_SECONDS)
+        if self.on_step:
+            self.on_step(decision.lane, event)
+        if isinstance(event, q.HeadRead) and not event.contains and decision.lane.train is not None:
+            await self.clock.sleep(BACKOFF_SECONDS)
         return True
 
-    async def _perform(self, step: Step, lease: Lease, lane: Lane, remote: Remote, entries: list[Entry]) -> LaneEvent:
-        match step:
-            case Step.COMPOSE:
-                return await self._compose(lease, lane, remote, entries)
-            case Step.CHECK:
-                assert lane.train is not None
-                return await self._check(lane.train, remote, entries)
-            case Step.CONFIRM:
-                assert lane.train is not None
-                return await self._confirm(lane.train, entries)
-            case Step.LAND:
-                return await self._land(lane, remote)
-            case _:
-                assert_never(step)
-
-    # --- compose -----------------------------------------------------------------------------------------------------
-    async def _compose(self, lease: Lease, lane: Lane, remote: Remote, entries: list[Entry]) -> LaneEvent:
+    async def _compose(self, lease: Lease, lane: q.Lane, remote: Remote, entries: Sequence[q.Entry]) -> q.Composed:
         old = await remote.head(lane.ref)
-        await self._queue.begin(lease, [entry.id for entry in entries], self._clock.wall())
+        await self.queue.begin(lease, [entry.id for entry in entries], self.clock.wall())
         fork = lane.fork or next((e.fork for e in entries if e.fork), None)
         base = old or fork or next((e.change.base for e in entries if e.change is not None), None)
         if base is None:
             raise Transient(f"{lane.ref} does not exist on the remote")
         heads: dict[str, str | None] = {}
-        refused: dict[str, str] = {}
+        refused: dict[str, q.ComposeResult] = {}
         for entry in entries:
             if entry.series is None:
                 continue
-            head = await remote.head(f"refs/heads/{entry.series.branch}")
-            heads[entry.id] = head
-            if head is not None and head != entry.series.tip and (entry.series.branch, head) not in lane.own_heads:
-                refused[entry.id] = f"the branch {entry.series.branch} changed after the approval"
+            branch = entry.series.branch
+            head = heads[entry.id] = await remote.head(f"refs/heads/{branch}")
+            if head not in (None, entry.series.tip) and (branch, head) not in lane.own_heads:
+                evidence = Evidence(reason=f"the branch {branch} changed after the approval")
+                refused[entry.id] = q.ComposeResult(entry=entry.id, outcome=q.Outcome.POLICY, evidence=evidence)
         taken = [entry for entry in entries if entry.id not in refused]
         # A series knows itself where its own branch forked; the base lane's fork would only lengthen the walk.
-        walk_to = _walk_end(entries, fork)
+        walk_to = next((entry.series.fork for entry in entries if entry.series is not None), fork)
         start = Start(old=old, base=base, fork=walk_to)
-        self._faults.reach("land:compose:before")
-        composed = await asyncio.to_thread(compose, remote.git_dir, start, taken, heads, self._threads)
-        self._faults.reach("land:compose:after")
-        results = [*composed.results]
-        for name, reason in refused.items():
-            results.append(_refused(name, reason))
-        return composed.model_copy(update={"results": tuple(results)})
+        self.faults.reach("land:compose:before")
+        composed = await asyncio.to_thread(compose, remote.git_dir, start, taken, heads, self.threads)
+        self.faults.reach("land:compose:after")
+        return composed.model_copy(update={"results": (*composed.results, *refused.values())})
 
-    # --- check -------------------------------------------------------------------------------------------------------
-    async def _check(self, train: Train, remote: Remote, entries: list[Entry]) -> LaneEvent:
+    async def _check(self, train: q.Train, remote: Remote, entries: Sequence[q.Entry]) -> q.Checked:
         commands = list({check.command: check for entry in entries for check in entry.checks}.values())
         if not commands or all(entry.rebase is not None for entry in entries):
-            return Checked(outcome="green", verdict="no checks")
+            return q.Checked(outcome="green", verdict="no checks")
         verdict = await self._verdict(remote, train.tree, commands)
         if verdict.outcome == "green":
-            return Checked(outcome="green", verdict=verdict.summary or "checks passed")
-        base_red = False
-        if verdict.outcome == "red" and len(entries) == 1:
-            base_tree = await asyncio.to_thread(_tree, remote, train.base)
-            base_red = await self._base_red(remote, base_tree, verdict, commands, entries[0])
-        return Checked(outcome=verdict.outcome, base_red=base_red, evidence=verdict.evidence)
+            return q.Checked(outcome="green", verdict=verdict.summary or "checks passed")
+        alone = len(entries) == 1 and entries[0].series is not None
+        base_red = verdict.outcome == "red" and alone and await self._base_red(remote, train.base, verdict, commands)
+        return q.Checked(outcome=verdict.outcome, base_red=base_red, evidence=verdict.evidence)
 
-    async def _base_red(
-        self, remote: Remote, tree: Sha, red: CheckVerdict, commands: list[CheckCommand], entry: Entry
-    ) -> bool:
+    async def _base_red(self, remote: Remote, base: Sha, red: CheckVerdict, commands: list[CheckCommand]) -> bool:
         """Whether the failing check fails on the head as well. A check that this very change introduces (its file
         does not exist before) is not the head's fault: only checks of a series, the repository's own, are asked."""
-        if entry.series is None:
-            return False
         failed = [c for c in commands if red.evidence is None or c.name == red.evidence.check] or commands
+        tree = await asyncio.to_thread(_tree, remote, base)
         return (await self._verdict(remote, tree, failed)).outcome == "red"
 
     async def _verdict(self, remote: Remote, tree: Sha, commands: list[CheckCommand]) -> CheckVerdict:
         digest = checks_digest(commands)
-        kept = await self._queue.verdict(tree, digest)
+        kept = await self.queue.verdict(tree, digest)
         if kept is not None:
             return kept
-        self._faults.reach("land:check:before")
-        verdict = await self._checker.check(remote.git_dir, tree, commands)
-        self._faults.reach("land:check:after")
-        await self._queue.keep_verdict(tree, digest, verdict, self._clock.wall())
+        self.faults.reach("land:check:before")
+        verdict = await self.checker.check(remote.git_dir, tree, commands)
+        self.faults.reach("land:check:after")
+        await self.queue.keep_verdict(tree, digest, verdict, self.clock.wall())
         return verdict
 
-    # --- confirm -----------------------------------------------------------------------------------------------------
-    async def _confirm(self, train: Train, entries: list[Entry]) -> LaneEvent:
+    async def _confirm(self, train: q.Train, entries: Sequence[q.Entry]) -> q.Confirmed:
         refused: list[tuple[str, str]] = []
         carriages = {carriage.entry: carriage for carriage in train.carriages}
         for entry in entries:
             if entry.state in ("cancelled", "superseded"):
                 refused.append((entry.id, "it was withdrawn"))
                 continue
-            answer = await self._confirmer.confirm(entry, carriages[entry.id])
+            answer = await self.confirmer.confirm(entry, carriages[entry.id])
             if answer.status == "unknown":
-                return Confirmed(unknown=answer.reason or "approvals could not be read")
+                return q.Confirmed(unknown=answer.reason or "approvals could not be read")
             if answer.status == "refused":
                 refused.append((entry.id, answer.reason))
-        return Confirmed(refused=tuple(refused))
+        return q.Confirmed(refused=tuple(refused))
 
-    # --- land --------------------------------------------------------------------------------------------------------
-    async def _land(self, lane: Lane, remote: Remote) -> LaneEvent:
-        intent, train = lanes.pending_intent(lane), lane.train
-        assert intent is not None and train is not None
+    async def _land(self, lane: q.Lane, train: q.Train, remote: Remote) -> q.HeadRead:
+        intent = lanes.pending_intent(lane)
+        assert intent is not None
         refusal = ""
         head = await remote.head(intent.ref)
         if head == intent.expected_old and not await asyncio.to_thread(_contains, remote, head, intent.new_oid):
             await asyncio.to_thread(_verify, remote, train)
-            self._faults.reach("land:push:before")
+            self.faults.reach("land:push:before")
             pushed = await remote.push(intent.ref, intent.expected_old, intent.new_oid, force=intent.force)
-            self._faults.reach("land:push:after")
+            self.faults.reach("land:push:after")
             refusal = pushed.message if pushed.status == "refused" else ""
             head = await remote.head(intent.ref)
         contains = await asyncio.to_thread(_contains, remote, head, intent.new_oid)
-        return HeadRead(ref=intent.ref, head=head, contains=contains, refusal=refusal)
-
-
-def _walk_end(entries: list[Entry], fork: str | None) -> str | None:
-    return next((entry.series.fork for entry in entries if entry.series is not None), fork)
-
-
-def _refused(entry: str, reason: str) -> ComposeResult:
-    return ComposeResult(entry=entry, outcome=Outcome.POLICY, evidence=Evidence(reason=reason))
+        return q.HeadRead(ref=intent.ref, head=head, contains=contains, refusal=refusal)
 
 
 def _tree(remote: Remote, commit: Sha) -> Sha:
@@ -217,23 +180,20 @@ def _tree(remote: Remote, commit: Sha) -> Sha:
 
 
 def _contains(remote: Remote, head: Sha | None, commit: Sha) -> bool:
-    if head is None:
-        return False
-    if head == commit:
-        return True
+    if head is None or head == commit:
+        return head is not None
     repo = open_repository(remote.git_dir)
     return commit in repo and repo.descendant_of(head, commit)
 
 
-def _verify(remote: Remote, train: Train) -> None:
+def _verify(remote: Remote, train: q.Train) -> None:
     """What is pushed is what was checked: the tip's tree, and each change's own paths and no others."""
     repo = open_repository(remote.git_dir)
     if str(tree_of(repo, train.tip).id) != train.tree:
         raise Stale("the tip's tree is not the one that was checked")
     for carriage in train.carriages:
         commit = repo[carriage.commit].peel(pygit2.Commit)
-        if len(carriage.commits) != 1 or not carriage.paths or not commit.parent_ids or carriage.rung == "rebase":
+        if len(carriage.commits) != 1 or not carriage.paths or carriage.rung in ("rebase", "merge-tree"):
             continue
-        touched = changes_between(repo, tree_of(repo, str(commit.parent_ids[0])), commit.tree)
-        if not set(touched) <= set(carriage.paths) and carriage.rung != "merge-tree":
+        if not set(changes_between(tree_before(repo, commit), commit.tree)) <= set(carriage.paths):
             raise Stale(f"{carriage.entry} touches files that it did not name")

@@ -1,17 +1,15 @@
 """A local repository as the remote: `interlock merge` composes in it and moves its ref by compare-and-swap."""
 
-from __future__ import annotations
-
 import asyncio
-import subprocess
 from pathlib import Path
 
 import pygit2
 
 from bot.errors import Misconfigured
+from bot.merge.git import run_git
+from bot.merge.trees import open_repository
 from bot.ports import PushResult
 
-_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 _EMPTY = "0" * 40
 
 
@@ -24,21 +22,9 @@ class LocalRemote:
         if found is None:
             raise Misconfigured(f"{path} is not a git repository")
         pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, True)
-        self._repo_path = Path(found)
-        self._check_not_checked_out(ref)
-
-    @property
-    def git_dir(self) -> Path:
-        """The repository's own git dir."""
-        return self._repo_path.resolve()
-
-    def _check_not_checked_out(self, ref: str) -> None:
-        listing = subprocess.run(
-            ["git", f"--git-dir={self.git_dir}", "worktree", "list", "--porcelain"],
-            capture_output=True, text=True, env=_ENV, check=False,
-        ).stdout  # fmt: skip
+        self.git_dir = Path(found).resolve()
         place = ""
-        for line in listing.splitlines():
+        for line in run_git(self.git_dir, "worktree", "list", "--porcelain").stdout.splitlines():
             if line.startswith("worktree "):
                 place = line.removeprefix("worktree ")
             elif line == f"branch {ref}":
@@ -52,19 +38,14 @@ class LocalRemote:
         return await asyncio.to_thread(self._head, ref)
 
     def _head(self, ref: str) -> str | None:
-        try:
-            return str(pygit2.Repository(str(self.git_dir)).references[ref].peel(pygit2.Commit).id)
-        except KeyError:
-            return None
+        found = open_repository(self.git_dir).references.get(ref)
+        return None if found is None else str(found.peel(pygit2.Commit).id)
 
     async def push(self, ref: str, expected_old: str | None, new: str, *, force: bool = False) -> PushResult:
         """git update-ref with the expected old value: git's own lock makes it atomic."""
-        process = await asyncio.create_subprocess_exec(
-            "git", f"--git-dir={self.git_dir}", "update-ref", "-m", "interlock: land", ref, new, expected_old or _EMPTY,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=_ENV,
-        )  # fmt: skip
-        _, error = await process.communicate()
-        if process.returncode == 0:
+        update = ("update-ref", "-m", "interlock: land", ref, new, expected_old or _EMPTY)
+        done = await asyncio.to_thread(run_git, self.git_dir, *update)
+        if done.returncode == 0:
             return PushResult("ok")
         now = await self.head(ref)
-        return PushResult("stale" if now != expected_old else "unknown", error.decode("utf-8", "replace").strip())
+        return PushResult("stale" if now != expected_old else "unknown", done.stderr.strip())

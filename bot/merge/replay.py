@@ -1,7 +1,5 @@
 """Replaying a branch's own commits onto another commit: for landing a ticket on its base, and for rebasing one."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import pygit2
@@ -38,19 +36,18 @@ def replay(
     source = commits.series(repo, fork, tip)
     for commit in source:
         change = commits.change_of(commit)
-        before = tree_of(repo, str(commit.parent_ids[0])) if commit.parent_ids else repo[repo.TreeBuilder().write()]
-        changes = changes_between(repo, before.peel(pygit2.Tree), commit.tree)
-        merged = merge(repo, before.peel(pygit2.Tree), tree_of(repo, parent), changes)
+        before, ours = commits.tree_before(repo, commit), tree_of(repo, parent)
+        changes = changes_between(before, commit.tree)
+        merged = merge(repo, before, ours, changes)
         if isinstance(merged, Conflicted):
-            evidence = merged.evidence.model_copy(
-                update={"other": who_changed(repo, onto, fork, merged.evidence.path or "")}
-            )
+            other = who_changed(repo, onto, fork, merged.evidence.path or "")
+            evidence = merged.evidence.model_copy(update={"other": other})
             if not drop or not change:
                 return evidence
             dropped.append((change, evidence))
             continue
         touched.update(changes)
-        if merged.tree == str(tree_of(repo, parent).id) and changes:
+        if merged.tree == str(ours.id) and changes:
             continue  # the same change is there already
         parent = commits.recreate(repo, commit, parent, merged.tree)
         done.append((change, parent))
@@ -61,28 +58,18 @@ def replay(
 
 
 def _squashed(repo: pygit2.Repository, onto: str, tip: str, title: str, source: list[pygit2.Commit]) -> str:
-    lines: dict[str, None] = {}
-    for name in ("Ticket", "Task", "Change-Request"):
-        for commit in source:
-            for value in commits.trailers(commit.message).get(name, []):
-                lines[f"{name}: {value}"] = None
-    last = source[-1]
-    text = f"{title}\n\n" + "\n".join(lines) + "\n"
-    tree = tree_of(repo, tip).id
-    return str(repo.create_commit(None, last.author, last.committer, text, tree, [pygit2.Oid(hex=onto)]))
+    said = [commits.trailers(commit.message) for commit in source]
+    names = ("Ticket", "Task", "Change-Request")
+    lines = dict.fromkeys(f"{name}: {value}" for name in names for found in said for value in found.get(name, []))
+    last, text = source[-1], f"{title}\n\n" + "\n".join(lines) + "\n"
+    return str(repo.create_commit(None, last.author, last.committer, text, tree_of(repo, tip).id, [onto]))
 
 
 def who_changed(repo: pygit2.Repository, head: str, fork: str, path: str) -> str:
     """The ticket (or the subject) of the newest commit since the fork that changed a path."""
     for commit in commits.first_parents(repo, head, fork, limit=500):
-        if not commit.parent_ids:
-            break
-        before = tree_of(repo, str(commit.parent_ids[0]))
-        try:
-            old: object = before[path].id if path in before else None
-            new: object = commit.tree[path].id if path in commit.tree else None
-        except KeyError:
-            continue
+        sides = (commits.tree_before(repo, commit), commit.tree)
+        old, new = (tree[path].id if path in tree else None for tree in sides)
         if old != new:
             subject = commit.message.split("\n", 1)[0][:80]
             return commits.trailers(commit.message).get("Ticket", [subject])[0]

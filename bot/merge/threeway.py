@@ -4,9 +4,6 @@ Before a conflict is declared `git merge-tree` has the second word: it sees rena
 scratch git dir with objects of its own, whose attributes come from our side (decisions.md 39).
 """
 
-from __future__ import annotations
-
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +11,11 @@ from pathlib import Path
 import pygit2
 from pygit2.enums import FileMode, MergeFlag
 
+from bot.merge.git import run_git
 from bot.merge.trees import Blob, Changes, Clash, changes_between, lookup, open_repository, rewrite_root, tree_of
 from schemas.base import Evidence
 
 TEXT_LIMIT = 20_000
-GIT_SECONDS = 120
 _WHO = pygit2.Signature("Interlock", "interlock@localhost", 0, 0)
 
 
@@ -48,46 +45,37 @@ def merge(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes
         elif theirs != now:
             overlaps.append(path)
     try:
-        for path, blob in _content(repo, base, ours, changes, overlaps).items():
-            result[path] = blob
+        result |= _content(repo, base, ours, changes, overlaps)
         return Merged(rewrite_root(repo, ours, result))
-    except (_Overlap, Clash) as problem:
+    except Clash as problem:
         tree = _second_word(repo, base, ours, changes)
         if tree is not None:
             return Merged(tree, "merge-tree")
         return Conflicted(_evidence(repo, base, ours, changes, problem.path))
 
 
-class _Overlap(Exception):
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
-
-
 def _content(
     repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes, overlaps: list[str]
 ) -> dict[str, Blob | None]:
-    """Merge the contents of all overlaps at once, as three flat trees of numbered names. Raises _Overlap."""
+    """Merge the contents of all overlaps at once, as three flat trees of numbered names. Raises Clash."""
     if not overlaps:
         return {}
     builders = [repo.TreeBuilder() for _ in range(3)]
-    for index, path in enumerate(overlaps):
+    for number, path in enumerate(overlaps):
         sides = (lookup(base, path), lookup(ours, path), changes[path])
         if sides[0] is None and sides[1] is not None and sides[2] is not None:
-            raise _Overlap(path)  # added twice: libgit2 would take an empty file and a full one for a clean merge
+            raise Clash(path)  # added twice: libgit2 would take an empty file and a full one for a clean merge
         for builder, blob in zip(builders, sides, strict=True):
-            if blob is None:
-                continue
-            if blob.mode not in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE):
-                raise _Overlap(path)
-            builder.insert(f"{index:06}", blob.oid, FileMode(blob.mode))
-    trees = [builder.write() for builder in builders]
-    index_ = repo.merge_trees(trees[0], trees[1], trees[2], flags=MergeFlag(0))
-    if index_.conflicts is not None:
-        first = next(iter(index_.conflicts))
-        name = next(side.path for side in first if side is not None)
-        raise _Overlap(overlaps[int(name)])
-    merged = {entry.path: Blob(str(entry.id), int(entry.mode)) for entry in index_}
+            if blob is not None and blob.mode not in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE):
+                raise Clash(path)
+            if blob is not None:
+                builder.insert(f"{number:06}", blob.oid, FileMode(blob.mode))
+    ancestor, mine, other = (builder.write() for builder in builders)
+    index = repo.merge_trees(ancestor, mine, other, flags=MergeFlag(0))
+    if index.conflicts is not None:
+        name = next(side.path for side in next(iter(index.conflicts)) if side is not None)
+        raise Clash(overlaps[int(name)])
+    merged = {entry.path: Blob(str(entry.id), int(entry.mode)) for entry in index}
     return {path: merged.get(f"{number:06}") for number, path in enumerate(overlaps)}
 
 
@@ -98,28 +86,20 @@ def _second_word(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, 
     except Clash:
         return None
     with tempfile.TemporaryDirectory(prefix="interlock-merge-") as directory:
-        scratch = pygit2.init_repository(directory, bare=True)
-        objects = Path(repo.path) / "objects"
-        (Path(directory) / "objects" / "info" / "alternates").write_text(f"{objects}\n")
+        place = Path(directory)
+        pygit2.init_repository(directory, bare=True)
+        (place / "objects" / "info" / "alternates").write_text(f"{Path(repo.path) / 'objects'}\n")
         attributes = lookup(ours, ".gitattributes")
         if attributes is not None:
-            data = repo[attributes.oid].peel(pygit2.Blob).data
-            (Path(directory) / "info" / "attributes").write_bytes(data)
-        scratch = pygit2.Repository(directory)
+            (place / "info" / "attributes").write_bytes(repo[attributes.oid].peel(pygit2.Blob).data)
+        scratch = open_repository(place)
         root = scratch.create_commit(None, _WHO, _WHO, "base", base.id, [])
-        one = scratch.create_commit(None, _WHO, _WHO, "ours", ours.id, [root])
-        two = scratch.create_commit(None, _WHO, _WHO, "theirs", pygit2.Oid(hex=theirs), [root])
-        done = subprocess.run(
-            ["git", f"--git-dir={directory}", "merge-tree", "--write-tree", "--no-messages", str(one), str(two)],
-            capture_output=True,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"},
-            timeout=GIT_SECONDS,
-            check=False,
-        )
+        sides = [str(scratch.create_commit(None, _WHO, _WHO, "side", tree, [root])) for tree in (ours.id, theirs)]
+        done = run_git(place, "merge-tree", "--write-tree", "--no-messages", *sides)
         if done.returncode != 0:
             return None
-        merged = scratch[done.stdout.split()[0].decode()].peel(pygit2.Tree)
-        found = changes_between(scratch, ours, merged)
+        merged = tree_of(scratch, done.stdout.split()[0])
+        found = changes_between(ours, merged)
         for blob in found.values():
             if blob is not None and blob.oid not in repo and blob.mode != FileMode.COMMIT:
                 repo.create_blob(scratch[blob.oid].peel(pygit2.Blob).data)
@@ -137,17 +117,13 @@ def _text(repo: pygit2.Repository, blob: Blob | None) -> str | None:
 
 
 def _evidence(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes, path: str) -> Evidence:
-    return Evidence(
-        reason=f"conflict in {path}: both sides changed the same lines",
-        path=path,
-        base=_text(repo, lookup(base, path)),
-        ours=_text(repo, lookup(ours, path)),
-        theirs=_text(repo, changes.get(path)),
-    )
+    was, now, theirs = (_text(repo, blob) for blob in (lookup(base, path), lookup(ours, path), changes.get(path)))
+    reason = f"conflict in {path}: both sides changed the same lines"
+    return Evidence(reason=reason, path=path, base=was, ours=now, theirs=theirs)
 
 
 def merge_commits(git_dir: Path, base: str, ours: str, theirs: str) -> Merged | Conflicted:
     """Three commits (or trees) of one repository."""
     repo = open_repository(git_dir)
     start = tree_of(repo, base)
-    return merge(repo, start, tree_of(repo, ours), changes_between(repo, start, tree_of(repo, theirs)))
+    return merge(repo, start, tree_of(repo, ours), changes_between(start, tree_of(repo, theirs)))

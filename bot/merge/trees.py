@@ -3,8 +3,7 @@
 Nothing here reads or writes a whole index: the cost follows the size of the change, not of the repository.
 """
 
-from __future__ import annotations
-
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -27,11 +26,11 @@ Changes = Mapping[str, Blob | None]
 
 
 class Clash(Exception):
-    """A file stands where a directory must be, or the other way round."""
+    """Two sides cannot both have their way at `path`: its contents differ, or a file stands where a directory must be."""
 
-    def __init__(self, path: str, other: str) -> None:
+    def __init__(self, path: str, other: str = "") -> None:
         super().__init__(f"{path!r} cannot exist beside {other!r}")
-        self.path, self.other = path, other
+        self.path = path
 
 
 def open_repository(git_dir: Path) -> pygit2.Repository:
@@ -41,8 +40,7 @@ def open_repository(git_dir: Path) -> pygit2.Repository:
 
 def tree_of(repo: pygit2.Repository, oid: str) -> pygit2.Tree:
     """The tree of a commit or of a tree id. Raises KeyError if it is not here."""
-    found = repo[oid]
-    return found.peel(pygit2.Tree)
+    return repo[oid].peel(pygit2.Tree)
 
 
 def lookup(tree: pygit2.Tree, path: str) -> Blob | None:
@@ -51,17 +49,7 @@ def lookup(tree: pygit2.Tree, path: str) -> Blob | None:
         entry = tree[path]
     except KeyError:
         return None
-    if entry.filemode == FileMode.TREE:
-        return None
-    return Blob(str(entry.id), int(entry.filemode))
-
-
-def is_directory(tree: pygit2.Tree, path: str) -> bool:
-    """Whether a path names a directory."""
-    try:
-        return bool(tree[path].filemode == FileMode.TREE)
-    except KeyError:
-        return False
+    return None if isinstance(entry, pygit2.Tree) else Blob(str(entry.id), int(entry.filemode))
 
 
 def names(tree: pygit2.Tree, directory: str) -> list[str]:
@@ -76,39 +64,30 @@ def names(tree: pygit2.Tree, directory: str) -> list[str]:
 def rewrite(repo: pygit2.Repository, root: pygit2.Tree | None, changes: Changes, at: str = "") -> str | None:
     """A tree with the changes made, as an oid; None if nothing is left in it. Raises Clash."""
     builder = repo.TreeBuilder(root) if root is not None else repo.TreeBuilder()
-    below: dict[str, dict[str, Blob | None]] = {}
-    here: dict[str, Blob | None] = {}
+    groups: defaultdict[str, dict[str, Blob | None]] = defaultdict(dict)
     for path, blob in changes.items():
-        name, slash, rest = path.partition("/")
-        if slash:
-            below.setdefault(name, {})[rest] = blob
-        else:
-            here[name] = blob
-    for name, blob in here.items():
-        if blob is None:
-            if builder.get(name) is not None:
-                builder.remove(name)
-        elif (known := builder.get(name)) is not None and known.filemode == FileMode.TREE and name not in below:
-            raise Clash(f"{at}{name}", f"{at}{name}/")
-    for name, inner in below.items():
-        known = builder.get(name)
-        subtree = None
-        if known is not None and known.filemode == FileMode.TREE:
-            subtree = repo[known.id].peel(pygit2.Tree)
-        elif known is not None and any(blob is not None for blob in inner.values()):
-            raise Clash(f"{at}{name}/{next(iter(inner))}", f"{at}{name}")
-        oid = rewrite(repo, subtree, inner, f"{at}{name}/")
-        if oid is not None:
-            builder.insert(name, oid, FileMode.TREE)
-        elif known is not None and known.filemode == FileMode.TREE:
+        name, _, rest = path.partition("/")
+        groups[name][rest] = blob
+    for name, below in groups.items():
+        named = "" in below
+        file = below.pop("", None)
+        known: pygit2.Object | None = builder.get(name)
+        if named and file is None and known is not None:
             builder.remove(name)
-    for name, blob in here.items():
-        if blob is None:
-            continue
-        left = builder.get(name)
-        if left is not None and left.filemode == FileMode.TREE:
-            raise Clash(f"{at}{name}", f"{at}{name}/")
-        builder.insert(name, blob.oid, FileMode(blob.mode))
+            known = None
+        folder = known if isinstance(known, pygit2.Tree) else None
+        if below:
+            if known is not None and folder is None and any(below.values()):
+                raise Clash(f"{at}{name}/{next(iter(below))}", f"{at}{name}")
+            oid = rewrite(repo, folder, below, f"{at}{name}/")
+            if oid is not None:
+                builder.insert(name, oid, FileMode.TREE)
+            elif folder is not None:
+                builder.remove(name)
+        if file is not None:
+            if isinstance(builder.get(name), pygit2.Tree):
+                raise Clash(f"{at}{name}", f"{at}{name}/")
+            builder.insert(name, file.oid, FileMode(file.mode))
     return str(builder.write()) if len(builder) else None
 
 
@@ -117,27 +96,21 @@ def rewrite_root(repo: pygit2.Repository, root: pygit2.Tree, changes: Changes) -
     return rewrite(repo, root, changes) or str(repo.TreeBuilder().write())
 
 
-def changes_between(repo: pygit2.Repository, old: pygit2.Tree, new: pygit2.Tree) -> dict[str, Blob | None]:
-    """What turns one tree into the other; equal subtrees are not looked at."""
+def changes_between(old: pygit2.Tree | None, new: pygit2.Tree | None, at: str = "") -> dict[str, Blob | None]:
+    """What turns one tree into the other (None: an empty one); equal subtrees are not looked at."""
     found: dict[str, Blob | None] = {}
-    _compare(repo, old, new, "", found)
-    return found
-
-
-def _compare(
-    repo: pygit2.Repository, old: pygit2.Tree | None, new: pygit2.Tree | None, at: str, found: dict[str, Blob | None]
-) -> None:
-    before = {entry.name: entry for entry in old if entry.name} if old is not None else {}
-    after = {entry.name: entry for entry in new if entry.name} if new is not None else {}
+    before = {entry.name: entry for entry in old or () if entry.name}
+    after = {entry.name: entry for entry in new or () if entry.name}
     for name in sorted(before.keys() | after.keys()):
         one, two = before.get(name), after.get(name)
         if one is not None and two is not None and one.id == two.id and one.filemode == two.filemode:
             continue
-        was = repo[one.id].peel(pygit2.Tree) if one is not None and one.filemode == FileMode.TREE else None
-        becomes = repo[two.id].peel(pygit2.Tree) if two is not None and two.filemode == FileMode.TREE else None
-        if one is not None and was is None and (two is None or becomes is not None):
-            found[at + name] = None
+        was = one if isinstance(one, pygit2.Tree) else None
+        becomes = two if isinstance(two, pygit2.Tree) else None
+        if one is not None and was is None:
+            found[at + name] = None  # unless another file takes its place, below
         if was is not None or becomes is not None:
-            _compare(repo, was, becomes, f"{at}{name}/", found)
+            found |= changes_between(was, becomes, f"{at}{name}/")
         if two is not None and becomes is None:
             found[at + name] = Blob(str(two.id), int(two.filemode))
+    return found
