@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 
 import click
 
@@ -23,7 +22,7 @@ def audit() -> None:
 @click.option("--json", "as_json", is_flag=True)
 def verify(as_json: bool) -> None:
     """Recompute the chain. Exit 1 if anything was changed."""
-    found = asyncio.run(verified(read_settings().data_dir))
+    found = asyncio.run(_verified())
     if as_json:
         click.echo(json.dumps({"records": found.records, "verified": not found.faults, "faults": list(found.faults)}))
     else:
@@ -33,7 +32,7 @@ def verify(as_json: bool) -> None:
     raise SystemExit(1 if found.faults else 0)
 
 
-async def verified(data_dir: Path) -> Verified:
-    """Verify the chain of a data directory, running or not. Raises Misconfigured if there is none."""
-    async with open_store(data_dir / "interlock.db", SystemClock(), exclusive=False) as store:
+async def _verified() -> Verified:
+    """Of the data directory, whether its server runs or not. Raises Misconfigured if there is no database."""
+    async with open_store(read_settings().data_dir / "interlock.db", SystemClock(), exclusive=False) as store:
         return await store.verify()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from bot.errors import Misconfigured
 from bot.runners.gateway import Provider
@@ -17,43 +16,34 @@ from schemas.settings import Settings
 
 PREFIX = "INTERLOCK_"
 FILE = "settings.yml"
+PROVIDER = {
+    "base_url": "COPILOT_PROVIDER_BASE_URL", "type": "COPILOT_PROVIDER_TYPE", "api_key": "COPILOT_PROVIDER_API_KEY",
+    "model": "COPILOT_MODEL",
+}  # fmt: skip
 
 
-class _Read(BaseSettings, Settings):
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", yaml_file=FILE, extra="forbid")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment first, then the file in the working directory."""
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+class _Environment(BaseSettings, Settings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
 
 
-def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+def read_settings() -> Settings:
     """The effective settings. Raises Misconfigured naming the first wrong key and where it is."""
-    found = os.environ if environment is None else environment
-    for name in sorted(found):
-        key = name.removeprefix(PREFIX).lower()
-        if name.startswith(PREFIX) and key.split("__", 1)[0] not in Settings.model_fields:
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and (key := name.removeprefix(PREFIX).lower()) not in Settings.model_fields:
             raise Misconfigured(f"{name} is no setting{_near(key)}")
+    environment = EnvSettingsSource(_Environment)()
     try:
-        read = _Read()
+        return Settings.model_validate(YamlConfigSettingsSource(_Environment, FILE)() | environment)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise Misconfigured(f"{FILE}: {key!r} is no setting{_near(key)}") from None
-        where = f"{PREFIX}{key.upper()}" if f"{PREFIX}{key.upper()}" in found else f"{FILE}: {key}"
+        where = f"{PREFIX}{key.upper()}" if key in environment else f"{FILE}: {key}"
         raise Misconfigured(f"{where}: {first['msg']}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # The last three may also be YAML that is no mapping of names.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
         raise Misconfigured(f"{Path(FILE).resolve()} is not YAML: {error}") from None
-    return Settings.model_validate(dict(read))
 
 
 def _near(key: str) -> str:
@@ -61,21 +51,12 @@ def _near(key: str) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(Settings.model_fields)}"
 
 
-def read_model(environment: Mapping[str, str] | None = None) -> tuple[Provider | None, str]:
+def read_model() -> tuple[Provider | None, str]:
     """The model by Copilot's own variables: a provider (BYOK), or Copilot's token. Only the gateway gets them."""
-    found = os.environ if environment is None else environment
-    url = found.get("COPILOT_PROVIDER_BASE_URL", "")
-    if not url:
-        return None, found.get("COPILOT_GITHUB_TOKEN", "")
+    if not os.environ.get(PROVIDER["base_url"]):
+        return None, os.environ.get("COPILOT_GITHUB_TOKEN", "")
     try:
-        provider = Provider.model_validate(
-            {
-                "type": found.get("COPILOT_PROVIDER_TYPE", "openai"),
-                "base_url": url,
-                "api_key": SecretStr(found.get("COPILOT_PROVIDER_API_KEY", "")),
-                "model": found.get("COPILOT_MODEL", "scripted"),
-            }
-        )
+        given = {field: os.environ[name] for field, name in PROVIDER.items() if name in os.environ}
+        return Provider.model_validate(given), ""
     except ValidationError as error:
         raise Misconfigured(f"COPILOT_PROVIDER_TYPE: {error.errors()[0]['msg']}") from None
-    return provider, ""

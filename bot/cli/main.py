@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
 import bot
-from bot.errors import InterlockError, Misconfigured, Rejected, Stale, Transient
+from bot.errors import InterlockError, Misconfigured
+from bot.standin.errors import NoScene, Refused
 
-COMMANDS = {
-    "audit": "bot.cli.audit:audit",
-    "demo": "bot.cli.demo:demo",
-    "merge": "bot.cli.merge:merge",
-    "schema": "bot.cli.schema:schema",
-    "serve": "bot.cli.serve:serve",
-    "standin": "bot.cli.standin:standin",
-}
+COMMANDS = ("audit", "demo", "merge", "schema", "serve", "standin")
+"""Each is defined in the module of its name."""
 
 
 class Lazy(click.Group):
@@ -27,26 +21,22 @@ class Lazy(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Sorted."""
-        return sorted(COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import one."""
         if name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        command: click.Command = getattr(importlib.import_module(f"bot.cli.{name}"), name)
         return command
 
-    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+    def main(self, *args: Any, **options: Any) -> Any:
         """Our errors in one line on stderr: 2 for what must be set up differently, 1 for work that failed."""
         try:
-            return super().main(args, *more, **options)
-        except Misconfigured as error:
+            return super().main(*args, **options)
+        except (InterlockError, NoScene, Refused) as error:
             click.echo(f"interlock: {error}", err=True)
-            sys.exit(2)
-        except (Rejected, Transient, Stale, InterlockError) as error:
-            click.echo(f"interlock: {error}", err=True)
-            sys.exit(1)
+            sys.exit(2 if isinstance(error, (Misconfigured, NoScene)) else 1)
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})

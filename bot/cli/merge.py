@@ -7,47 +7,43 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bot.cli import requests
-from bot.cli.requests import Given
+from bot.cli.options import FOLDER
+from bot.cli.requests import Refused, read
 from bot.clock import SystemClock
 from bot.errors import Misconfigured
 from bot.merge.lander import Lander
 from bot.merge.local import LocalRemote
-from bot.ports import Confirmation, Remote
+from bot.ports import CheckVerdict, Confirmation, Remote
 from bot.runners.checks import SandboxChecker
 from bot.runners.sandbox import Sandbox, area_for
 from bot.store.store import SqliteStore, open_store
+from schemas import lane as q
 from schemas.base import CheckCommand
-from schemas.lane import Carriage, Entry, EntryState, ErrorClass, NewEntry
+from schemas.change_request import ChangeRequest
 
 PROGRESS_EVERY = 1000
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one call of `interlock merge` was asked for."""
-
-    remote: LocalRemote
-    ref: str
-    given: tuple[Given, ...]
-    check: str | None
-    threads: int
-    database: Path
+TAKEN = "the id is known with another content: give a new change a new id"
 
 
 class Everybody:
     """`bot.ports.Confirmer`: without GitHub there is nobody to ask."""
 
-    async def confirm(self, entry: Entry, carriage: Carriage) -> Confirmation:
+    async def confirm(self, entry: q.Entry, carriage: q.Carriage) -> Confirmation:
         """Always."""
         return Confirmation("ok")
+
+
+class NoChecks:
+    """`bot.ports.Checker` for a call without --check."""
+
+    async def check(self, git_dir: Path, tree: str, commands: Sequence[CheckCommand]) -> CheckVerdict:
+        """Only an entry of an earlier run carries commands."""
+        raise Misconfigured("an entry of an earlier run has a check: run with --check again")
 
 
 class Stopwatch:
@@ -65,96 +61,61 @@ class Stopwatch:
 
 
 @click.command()
-@click.option(
-    "--repo", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="bare or not"
-)
+@click.option("--repo", type=FOLDER, required=True, help="bare or not")
 @click.option("--target", required=True, help="the branch or full ref to land on")
-@click.option(
-    "--requests", "source", type=click.Path(path_type=Path), required=True, help="a folder of .json, or a .jsonl"
-)
+@click.option("--requests", type=click.Path(path_type=Path), required=True, help="a folder of .json, or a .jsonl")
 @click.option("--threads", type=click.IntRange(1, 64), default=2, show_default=True)
 @click.option("--check", help="a shell command that must exit 0 on what lands")
-@click.option(
-    "--rungs", type=click.Choice(["line"]), default="line", show_default=True, help="how conflicts are resolved"
-)
-@click.option("--db", "database", type=click.Path(path_type=Path, dir_okay=False), help="[default: in the git dir]")
+@click.option("--rungs", type=click.Choice(["line"]), default="line", show_default=True, expose_value=False,
+              help="how conflicts are resolved")  # fmt: skip
+@click.option("--db", type=click.Path(path_type=Path, dir_okay=False), help="[default: in the git dir]")
 @click.option("--json", "as_json", is_flag=True)
 def merge(
-    repo: Path,
-    target: str,
-    source: Path,
-    threads: int,
-    check: str | None,
-    rungs: str,
-    database: Path | None,
-    as_json: bool,
+    repo: Path, target: str, requests: Path, threads: int, check: str | None, db: Path | None, as_json: bool
 ) -> None:
     """Land change requests on a local branch, each exactly once; run it again after a crash and it goes on."""
-    ref = target if target.startswith("refs/") else f"refs/heads/{target}"
-    remote = LocalRemote(repo, ref)
-    given = tuple(requests.read(source))
-    place = database or remote.git_dir / "interlock" / "queue.db"
-    report = asyncio.run(run(Job(remote, ref, given, check, threads, place)))
+    report = asyncio.run(_run(repo, target, requests, check, threads, db))
     click.echo(json.dumps(report, indent=2) if as_json else _text(report))
     sys.exit(1 if report["rework"] or report["quarantined"] else 0)
 
 
-async def run(job: Job) -> dict[str, Any]:
+async def _run(
+    repo: Path, target: str, requests: Path, check: str | None, threads: int, db: Path | None
+) -> dict[str, Any]:
     """Do it; the report of contract.md."""
     began = time.perf_counter()
     clock, stopwatch = SystemClock(), Stopwatch()
-    lane = f"local:{job.ref}"
-    if await job.remote.head(job.ref) is None and not any(g.change for g in job.given):
-        raise Misconfigured(f"{job.ref} does not exist in {job.remote.git_dir}")
-    async with open_store(job.database, clock) as store:
-        await _same_repository(store, str(job.remote.git_dir))
-        sandbox = Sandbox("required", area_for(job.database.parent.resolve())) if job.check else None
+    ref = target if target.startswith("refs/") else f"refs/heads/{target}"
+    lane, local = f"local:{ref}", LocalRemote(repo, ref)
+    database = db or local.git_dir / "interlock" / "queue.db"
+    given = list(read(requests))
+    changes = [one for one in given if isinstance(one, ChangeRequest)]
+    if await local.head(ref) is None and not changes:
+        raise Misconfigured(f"{ref} does not exist in {local.git_dir}")
+
+    async def remote(_: str) -> Remote:
+        return local
+
+    async with open_store(database, clock) as store:
+        known = await store.meta("repository")
+        if known not in (None, str(local.git_dir)):
+            raise Misconfigured(f"this database is the queue of {known}: name another one with --db")
+        await store.set_meta("repository", str(local.git_dir))
+        sandbox = Sandbox("required", area_for(database.parent.resolve())) if check else None
         if sandbox is not None and (problems := await sandbox.self_test()):
             raise Misconfigured("; ".join(problems))
-
-        async def remote(_: str) -> Remote:
-            return job.remote
-
         lander = Lander(
             queue=store, remote=remote, checker=SandboxChecker(sandbox, clock) if sandbox else NoChecks(),
-            confirmer=Everybody(), clock=clock, owner=store.owner, faults=stopwatch, threads=job.threads,
+            confirmer=Everybody(), clock=clock, owner=store.owner, faults=stopwatch, threads=threads,
         )  # fmt: skip
-        refused = await _enqueue(store, job, lane, clock.wall())
+        checks = (CheckCommand(name="check", command=check),) if check else ()
+        entries = [q.NewEntry(id=c.id, lane=lane, change=c, owns=c.owns, checks=checks) for c in changes]
+        taken = dict.fromkeys(name for name, same in await store.enqueue(entries, clock.wall()) if not same)
+        refused = [one for one in given if isinstance(one, Refused)] + [Refused(name, TAKEN) for name in taken]
         await _drive(store, lander, lane, clock)
-        entries = await store.report(lane)
+        report = _report(await store.report(lane), refused)
     seconds = {"seconds": round(time.perf_counter() - began, 3), "compose_seconds": round(stopwatch.seconds, 3)}
-    return {**_report(entries, refused), "head": await job.remote.head(job.ref), **seconds}
-
-
-class NoChecks:
-    """`bot.ports.Checker` for a queue without checks; the lander never asks it."""
-
-    async def check(self, git_dir: Path, tree: str, commands: Sequence[CheckCommand]) -> Any:
-        """Never called: entries carry no commands."""
-        raise Misconfigured("an entry of an earlier run has a check: run with --check again")
-
-
-async def _same_repository(store: SqliteStore, git_dir: str) -> None:
-    known = await store.meta("repository")
-    if known is None:
-        await store.set_meta("repository", git_dir)
-    elif known != git_dir:
-        raise Misconfigured(f"this database is the queue of {known}: name another one with --db")
-
-
-async def _enqueue(store: SqliteStore, job: Job, lane: str, now: datetime) -> list[Given]:
-    checks = (CheckCommand(name="check", command=job.check),) if job.check else ()
-    valid = [g for g in job.given if g.change is not None]
-    entries = [
-        NewEntry(id=g.id, lane=lane, change=g.change, owns=g.change.owns, checks=checks) for g in valid if g.change
-    ]
-    answers = await store.enqueue(entries, now)
-    taken = {
-        given.id: Given(given.id, None, "the id is known with another content: give a new change a new id")
-        for given, (_, same) in zip(valid, answers, strict=True)
-        if not same
-    }
-    return [given for given in job.given if given.change is None] + list(taken.values())
+    return {**report, "head": await local.head(ref), **seconds}
 
 
 async def _drive(store: SqliteStore, lander: Lander, lane: str, clock: SystemClock) -> None:
@@ -162,38 +123,37 @@ async def _drive(store: SqliteStore, lander: Lander, lane: str, clock: SystemClo
     landed = -1
     while True:
         await lander.drive(lane)
-        due = await store.next_due()
-        if due is not None:
-            await clock.sleep(max((due - clock.wall()).total_seconds(), 0.05))
-            continue
         entries = await store.report(lane)
-        done = sum(entry.state in (EntryState.LANDED, EntryState.NOOP) for entry in entries)
-        print(f"{done} of {len(entries)} landed", file=sys.stderr) if len(entries) >= PROGRESS_EVERY else None
-        conflicts = [e.id for e in entries if e.state is EntryState.REWORK and e.error_class is ErrorClass.CONFLICT]
+        due = [entry.next_try for entry in entries if entry.state is q.EntryState.QUEUED and entry.next_try]
+        if due:
+            await clock.sleep(max((min(due) - clock.wall()).total_seconds(), 0.05))
+            continue
+        done = sum(entry.state in (q.EntryState.LANDED, q.EntryState.NOOP) for entry in entries)
+        if len(entries) >= PROGRESS_EVERY:
+            click.echo(f"{done} of {len(entries)} landed", err=True)
+        rework = [entry for entry in entries if entry.state is q.EntryState.REWORK]
+        conflicts = [entry.id for entry in rework if entry.error_class is q.ErrorClass.CONFLICT]
         if done == landed or not conflicts:
             return
         landed = done
         await store.retry(lane, conflicts, clock.wall())
 
 
-def _report(entries: Sequence[Entry], refused: Sequence[Given]) -> dict[str, Any]:
-    def of(state: EntryState) -> list[Entry]:
-        return [entry for entry in entries if entry.state is state]
+def _report(entries: Sequence[q.Entry], refused: Sequence[Refused]) -> dict[str, Any]:
+    by_state = {state: [entry for entry in entries if entry.state is state] for state in q.EntryState}
 
-    def evidence(entry: Entry) -> dict[str, Any] | None:
-        return entry.evidence.model_dump(mode="json", exclude_none=True) if entry.evidence else None
+    def why(entry: q.Entry) -> dict[str, Any]:
+        evidence = entry.evidence.model_dump(mode="json", exclude_none=True) if entry.evidence else None
+        return {"reason": entry.error, "evidence": evidence}
 
-    wrong = [{"id": g.id, "class": "invalid", "reason": g.reason, "evidence": None} for g in refused]
+    quarantined = [{"id": e.id, "class": e.error_class, **why(e)} for e in by_state[q.EntryState.QUARANTINED]]
+    invalid = [{"id": one.id, "class": "invalid", "reason": one.reason, "evidence": None} for one in refused]
     return {
         "submitted": len(entries) + len(refused),
-        "landed": [{"id": entry.id, "commit": entry.commit} for entry in of(EntryState.LANDED)],
-        "noop": [entry.id for entry in of(EntryState.NOOP)],
-        "rework": [{"id": e.id, "reason": e.error, "evidence": evidence(e)} for e in of(EntryState.REWORK)],
-        "quarantined": [
-            {"id": e.id, "class": e.error_class, "reason": e.error, "evidence": evidence(e)}
-            for e in of(EntryState.QUARANTINED)
-        ]
-        + wrong,
+        "landed": [{"id": entry.id, "commit": entry.commit} for entry in by_state[q.EntryState.LANDED]],
+        "noop": [entry.id for entry in by_state[q.EntryState.NOOP]],
+        "rework": [{"id": entry.id, **why(entry)} for entry in by_state[q.EntryState.REWORK]],
+        "quarantined": quarantined + invalid,
     }
 
 

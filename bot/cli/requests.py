@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,15 +14,14 @@ from schemas.change_request import ChangeRequest
 
 
 @dataclass(frozen=True)
-class Given:
-    """One request as it was given: `change`, or the reason why it is none."""
+class Refused:
+    """What was given as a request and is none, or may not be put into the queue."""
 
     id: str
-    change: ChangeRequest | None
-    reason: str = ""
+    reason: str
 
 
-def read(source: Path) -> Iterator[Given]:
+def read(source: Path) -> Iterator[ChangeRequest | Refused]:
     """Every request of a folder or file, in order. Raises Misconfigured if there is nothing to read."""
     if source.is_dir():
         files = sorted(source.glob("*.json"), key=lambda path: path.name)
@@ -40,16 +38,15 @@ def read(source: Path) -> Iterator[Given]:
                 yield _one(f"{source.name}:{number}", line)
 
 
-def _one(where: str, data: bytes) -> Given:
+def _one(where: str, data: bytes) -> ChangeRequest | Refused:
     try:
-        found: Any = json.loads(data)
+        found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        return Given(where, None, f"{where}: not JSON: {error}")
-    named = found.get("id") if isinstance(found, dict) else None
-    name = named if isinstance(named, str) and named else where
+        return Refused(where, f"{where}: not JSON: {error}")
     try:
-        return Given(name, ChangeRequest.model_validate(found))
+        return ChangeRequest.model_validate(found)
     except ValidationError as error:
+        named = found.get("id") if isinstance(found, dict) else None
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the request"
-        return Given(name, None, f"{where}: {key}: {first['msg']}")
+        return Refused(named if isinstance(named, str) and named else where, f"{where}: {key}: {first['msg']}")

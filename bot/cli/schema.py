@@ -29,5 +29,4 @@ SCHEMAS: dict[str, Any] = {
 def schema(name: str) -> None:
     """Print a JSON Schema (draft 2020-12)."""
     found = TypeAdapter(SCHEMAS[name]).json_schema(by_alias=True)
-    found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
-    click.echo(json.dumps(found, indent=2))
+    click.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **found}, indent=2))

@@ -17,17 +17,14 @@ from bot.rules.sanitise import redacted
 def serve() -> None:
     """Receive webhooks and work on what they ask for."""
     logs.start(redacted)
-    asyncio.run(run(Ports()))
+    asyncio.run(_run())
 
 
-async def run(ports: Ports) -> None:
+async def _run() -> None:
     """Serve until SIGTERM or SIGINT. One line on stdout says where, once it listens."""
-    settings = read_settings()
-    provider, token = read_model()
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stop.set)
-    async with running(settings, ports, provider, token) as addresses:
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    async with running(read_settings(), Ports(), *read_model()) as addresses:
         click.echo(f"webhook {addresses.public}/webhook admin {addresses.admin}")
         await stop.wait()

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 from aiohttp import web
 
-from bot.standin import access, code, control, git_http, hooks, pages, rest, verdicts
+from bot.standin import access, client, code, control, git_http, hooks, pages, rest, verdicts
 from bot.standin.rest import Call
 from bot.standin.state import ApiError, Json, State
 
@@ -152,14 +153,18 @@ async def stand_in(data: Path, port: int = 0, host: str = "127.0.0.1") -> AsyncI
         await runner.cleanup()
 
 
-async def serve(data: Path, port: int) -> None:
-    """Serve until told to stop; the first line printed is the address."""
+async def serve(data: Path, port: int, repo: Path | None = None) -> None:
+    """Serve until told to stop; the first line printed is the address, the second one where `repo` was pushed to."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     async with stand_in(data, port) as state:
         print(state.url, flush=True)
+        if repo is not None:
+            async with aiohttp.ClientSession() as session:
+                made = await client.LocalGitHub(state.url, session).push(repo, client.name_for(repo), client.PEOPLE)
+            print(f"{state.url}/{made.full_name}", flush=True)
         await stop.wait()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bot.cli.local_github import process
+from bot.standin.client import process
 from tests.e2e.world import ROOT, SECRET, Zygote, world
 
 MODEL_KEY, API_TOKEN, ENVIRONMENT = "sk-canary-0123456789abcdef", "canary-api-token", "canary-of-the-environment"

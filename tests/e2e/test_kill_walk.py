@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.cli.demo import SAMPLE
-from bot.cli.local_github import process
 from bot.clock import SystemClock
+from bot.standin.client import SAMPLE, process
 from bot.store.store import open_store
 from schemas.ticket import TicketState
 from tests.e2e.test_main_job import FILES, PLAYBOOK

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bot.cli.demo import SAMPLE
+from bot.standin.client import SAMPLE
 from tests.e2e.world import Zygote, world
 
 PLAYBOOK: dict[str, Any] = json.loads((SAMPLE / "playbook.json").read_text())

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from bot.cli.local_github import LocalGitHub, Made, git, process
-from bot.cli.person import Person
 from bot.clock import SystemClock
+from bot.standin.client import PEOPLE, LocalGitHub, Made, git, started
+from bot.standin.person import Person, open_issue
 from bot.store.store import open_store
 from schemas.ticket import Ticket
 
@@ -110,10 +109,7 @@ class World:
 
     async def label(self, title: str, body: str, say: Callable[[str], None] = lambda _: None) -> Person:
         """Open an issue and label it."""
-        path = f"/repos/{self.repo.full_name}/issues"
-        issue = await self.github.as_user("alice", "POST", path, {"title": title, "body": body})
-        await self.github.as_user("alice", "POST", f"{path}/{issue['number']}/labels", {"labels": ["interlock"]})
-        return Person(self.github, self.repo, issue["number"], (), say)
+        return await open_issue(self.github, self.repo, title, body, (), say)
 
     async def until_closed(self, *people: Person, seconds: float = 60.0, revive: bool = False) -> None:
         """Let people act until all their issues are closed; `revive` starts the bot anew whenever it is dead."""
@@ -142,9 +138,7 @@ class World:
 
     async def quiet(self, seconds: float = 0.7) -> None:
         """Until nothing has changed on GitHub for a moment."""
-        sequence = -1
-        while (now := await self.github.wait(sequence, seconds)) != sequence:
-            sequence = now
+        await self.github.quiet(seconds)
 
     async def get(self, path: str) -> Any:
         return await self.github.as_user("alice", "GET", f"/repos/{self.repo.full_name}{path}")
@@ -176,15 +170,8 @@ async def world(
     await git(source, "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-q", "-m", "Begin")
     plain = {"PATH": os.environ["PATH"]}
     async with contextlib.AsyncExitStack() as stack:
-        session = await stack.enter_async_context(aiohttp.ClientSession())
-        started = process(
-            "bot.standin.main", "--data", str(folder / "github"), env=plain, log=folder / "github.log", cwd=ROOT
-        )
-        _, url = await stack.enter_async_context(started)
-        github = LocalGitHub(url, session)
-        for login in ("alice", "bob"):
-            await github.user(login)
-        repo = await github.push(source, "octo/app", {"alice": "write", "bob": "admin"})
+        github = await stack.enter_async_context(started(folder, plain))
+        repo = await github.push(source, "octo/app", PEOPLE)
         public = _KEY.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -196,8 +183,8 @@ async def world(
             )
         )
         settings = {
-            "DATA_DIR": str(folder / "data"), "PORT": "0", "ADMIN_PORT": "0", "GITHUB_API_URL": url,
-            "GIT_URL": f"{url}/{{owner}}/{{repo}}.git", "APP_ID": str(app["app_id"]), "PRIVATE_KEY_FILE": str(pem),
+            "DATA_DIR": str(folder / "data"), "PORT": "0", "ADMIN_PORT": "0", "GITHUB_API_URL": github.url,
+            "GIT_URL": f"{github.url}/{{owner}}/{{repo}}.git", "APP_ID": str(app["app_id"]), "PRIVATE_KEY_FILE": str(pem),
             "WEBHOOK_SECRET": SECRET,
         }  # fmt: skip
         if playbook is not None:

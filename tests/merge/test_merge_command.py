@@ -11,6 +11,11 @@ from typing import Any
 
 import pytest
 
+from bot.clock import SystemClock
+from bot.store.store import open_store
+from schemas.change_request import ChangeRequest
+from schemas.lane import NewEntry
+
 ROOT = Path(__file__).parents[2]
 INTERLOCK = [sys.executable, "-m", "bot.cli.main"]
 
@@ -132,6 +137,18 @@ def test_a_check_gates_what_lands(tmp_path: Path, repo: Path) -> None:
     assert code == 1
     assert {row["id"] for row in report["landed"]} == {"good", "late"}
     assert report["rework"][0]["evidence"]["exit_code"] == 1
+
+
+async def test_what_waits_for_another_branch_holds_nothing_up(tmp_path: Path, repo: Path) -> None:
+    """As after a run for another --target that was killed: its entries are still in the database."""
+    waiting = ChangeRequest.model_validate(change(repo, "waiting", "dir0/file0.txt", 1, "x"))
+    clock = SystemClock()
+    async with open_store(tmp_path / "q.db", clock) as store:
+        lane = "local:refs/heads/other"
+        await store.enqueue([NewEntry(id=waiting.id, lane=lane, change=waiting)], clock.wall())
+    source = write(tmp_path / "r.jsonl", [change(repo, "one", "dir1/file1.txt", 1, "x")])
+    code, report, _ = merge(repo, source, "--db", str(tmp_path / "q.db"))
+    assert code == 0 and [row["id"] for row in report["landed"]] == ["one"] and report["submitted"] == 1
 
 
 def test_wrong_usage_is_exit_2_in_one_line(tmp_path: Path, repo: Path) -> None:

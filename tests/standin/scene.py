@@ -15,7 +15,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from bot.cli.local_github import LocalGitHub, Made
+from bot.standin.client import LocalGitHub, Made
 from bot.standin.main import stand_in
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -14,10 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from bot.errors import Misconfigured, Rejected
+from bot.standin.errors import NoScene, Refused
 
 STOP_SECONDS = 10.0
+PEOPLE = {"alice": "write", "bob": "admin"}
+"""Who is there, with their role: one asks for work, one reviews it."""
+SAMPLE = Path(__file__).resolve().parent / "sample"
+"""A project with an issue, the answers to its questions, and the playbook of a model that does the work."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +56,43 @@ class LocalGitHub:
         self._tokens[login] = (await self.control("users", {"login": login}))["token"]
 
     async def as_user(self, login: str, method: str, path: str, body: Any = None) -> Any:
-        """One REST call as a person. Raises Rejected with GitHub's words."""
+        """One REST call as a person. Raises Refused with GitHub's words."""
         headers = {"Authorization": f"Bearer {self._tokens[login]}"}
         async with self._session.request(method, f"{self.url}{path}", json=body, headers=headers) as answer:
             found = await answer.json() if answer.status != 204 else None
             if answer.status >= 400:
-                raise Rejected(f"{method} {path} as {login}: {answer.status} {found}")
+                raise Refused(f"{method} {path} as {login}: {answer.status} {found}")
             return found
 
     async def wait(self, after: int, seconds: float = 10.0) -> int:
         """Until something has changed on the stand-in; the new sequence number."""
         return int((await self.control(f"wait?after={after}&timeout={seconds:g}"))["seq"])
 
+    async def quiet(self, seconds: float = 1.0) -> None:
+        """Until nothing has changed for a moment: last check runs and comments are still under way at the end."""
+        sequence = -1
+        while (now := await self.wait(sequence, seconds)) != sequence:
+            sequence = now
+
+    async def register_app(self, key_file: Path, secret: str) -> int:
+        """Make the App, signing its webhooks with `secret`; its private key goes to `key_file`. The App's id."""
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        key_file.touch(mode=0o600)
+        key_file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        public = key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return int((await self.control("app", {"public_key": public.decode(), "secret": secret}))["app_id"])
+
     async def push(self, repo: Path, full_name: str, roles: Mapping[str, str]) -> Made:
         """Make a repository and push HEAD's commits as its default branch; `repo` is never written to."""
         head = (await git(repo, "rev-parse", "--verify", "HEAD^{commit}")).strip()
         if (await git(repo, "rev-parse", "--is-shallow-repository")).strip() == "true":
-            raise Misconfigured(f"{repo} is a shallow clone: run git fetch --unshallow in it first")
+            raise NoScene(f"{repo} is a shallow clone: run git fetch --unshallow in it first")
         named = (await git(repo, "rev-parse", "--abbrev-ref", "HEAD")).strip()
         branch = named if named not in ("HEAD", "interlock") else "main"
         owner = full_name.split("/")[0]
@@ -79,8 +107,24 @@ class LocalGitHub:
         return Made(made["id"], full_name, branch, head)
 
 
+def name_for(repo: Path) -> str:
+    """octo/<the folder's name>, as GitHub allows names."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", repo.resolve().name).removesuffix(".git").strip(".-")
+    return f"octo/{name or 'project'}"
+
+
+async def make_sample(folder: Path) -> Path:
+    """The sample project as a repository of one commit."""
+    await asyncio.to_thread(shutil.copytree, SAMPLE / "project", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    identity = ("-c", "user.name=Alice", "-c", "user.email=alice@example.org")
+    await git(folder, "init", "-q", "--initial-branch=main")
+    await git(folder, "add", "--all")
+    await git(folder, *identity, "commit", "-q", "-m", "Keep a list of what is in the kitchen")
+    return folder
+
+
 async def git(repo: Path, *args: str) -> str:
-    """git in somebody's repository, with nothing of theirs or ours run on the way. Raises Misconfigured."""
+    """git in somebody's repository, with nothing of theirs or ours run on the way. Raises NoScene."""
     env = {
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C",
@@ -92,7 +136,7 @@ async def git(repo: Path, *args: str) -> str:
     out, error = await process.communicate()
     if process.returncode != 0:
         what = error.decode("utf-8", "replace").strip().splitlines()
-        raise Misconfigured(f"{repo}: git {args[0]} failed: {what[-1] if what else process.returncode}")
+        raise NoScene(f"{repo}: git {args[0]} failed: {what[-1] if what else process.returncode}")
     return out.decode("utf-8", "replace")
 
 
@@ -112,10 +156,21 @@ async def process(
         if not first:
             await child.wait()
             last = log.read_text("utf-8", "replace").strip().splitlines()
-            raise Misconfigured(f"{module[0]} did not start: {last[-1] if last else child.returncode}")
+            raise NoScene(f"{module[0]} did not start: {last[-1] if last else child.returncode}")
         yield child, first
     finally:
         await stop(child)
+
+
+@asynccontextmanager
+async def started(folder: Path, env: Mapping[str, str]) -> AsyncIterator[LocalGitHub]:
+    """A stand-in as a process, its data and log in `folder`, with PEOPLE."""
+    stand_in = process("bot.standin.main", "--data", str(folder / "github"), env=env, log=folder / "github.log")
+    async with stand_in as (_, url), aiohttp.ClientSession() as session:
+        github = LocalGitHub(url, session)
+        for login in PEOPLE:
+            await github.user(login)
+        yield github
 
 
 async def stop(child: asyncio.subprocess.Process) -> None:
@@ -128,9 +183,3 @@ async def stop(child: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     await child.wait()
-
-
-async def push_head(url: str, repo: Path, full_name: str, roles: Mapping[str, str]) -> Made:
-    """For `interlock standin --repo`."""
-    async with aiohttp.ClientSession() as session:
-        return await LocalGitHub(url, session).push(repo, full_name, roles)

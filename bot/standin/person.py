@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
-from bot.cli.local_github import LocalGitHub, Made
-from bot.errors import Rejected
+from bot.standin.client import LocalGitHub, Made
+from bot.standin.errors import Refused
 
 SILENCE = "Use your best judgement"
 _QUESTION = re.compile(r"^(\d+)\. ", re.MULTILINE)
@@ -19,6 +20,18 @@ _COMMAND = re.compile(r"^ {4}/interlock (approve|release) (\S+)$", re.MULTILINE)
 _ENDED = re.compile(r"^### Interlock · (stopped|declined|cancelled)$", re.MULTILINE)
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What people can see on GitHub at the end; commits are those since the repository was pushed, oldest first."""
+
+    head: str
+    commits: list[dict[str, Any]]
+    checks: list[dict[str, Any]]
+    reviews: int
+    comments: int
+    """By the bot, on the issue."""
 
 
 @dataclass
@@ -42,7 +55,7 @@ class Person:
         self._seen |= comments
 
     async def act(self) -> bool:
-        """Do what is mine to do now. True once the issue is closed. Raises Rejected if the work has stopped."""
+        """Do what is mine to do now. True once the issue is closed. Raises Refused if the work has stopped."""
         path = f"/repos/{self.repo.full_name}"
         for comment in await self._get(f"{path}/issues/{self.issue}/comments?per_page=100"):
             if comment["user"]["type"] == "Bot":
@@ -55,6 +68,22 @@ class Person:
                 await self._look_at(path, pull)
         return False
 
+    async def look_back(self) -> Seen:
+        """All that has come of the issue."""
+        path = f"/repos/{self.repo.full_name}"
+        commits = await self._get(f"{path}/commits?sha={self.repo.branch}&per_page=100")
+        commits = list(takewhile(lambda commit: commit["sha"] != self.repo.head, commits))[::-1]
+        pulls = await self._get(f"{path}/pulls?state=all")
+        heads = dict.fromkeys([commit["sha"] for commit in commits] + [pull["head"]["sha"] for pull in pulls])
+        runs = [await self._get(f"{path}/commits/{head}/check-runs?filter=all") for head in heads]
+        reviews = [await self._get(f"{path}/pulls/{pull['number']}/reviews") for pull in pulls]
+        comments = await self._get(f"{path}/issues/{self.issue}/comments?per_page=100")
+        return Seen(
+            head=commits[-1]["sha"] if commits else self.repo.head, commits=commits,
+            checks=[run for found in runs for run in found["check_runs"]], reviews=sum(map(len, reviews)),
+            comments=sum(comment["user"]["type"] == "Bot" for comment in comments),
+        )  # fmt: skip
+
     async def _get(self, path: str) -> Any:
         return await self.github.as_user(self.requester, "GET", path)
 
@@ -65,7 +94,7 @@ class Person:
         text = str(comment["body"])
         if ended := _ENDED.search(text):
             lines = text.strip().splitlines()
-            raise Rejected(f"the ticket is {ended[1]}: {lines[-2] if len(lines) > 1 else text}")
+            raise Refused(f"the ticket is {ended[1]}: {lines[-2] if len(lines) > 1 else text}")
         if comment["id"] in self._seen:
             return
         self._seen.add(comment["id"])
@@ -82,7 +111,7 @@ class Person:
             self.say(f"{who} comments /interlock {verb} {what}")
             await self._comment(who, path, f"/interlock {verb} {what}")
         if "`/interlock retry" in text:
-            raise Rejected(f"a person is needed: {' '.join(text.split('-->')[-1].split())[:400]}")
+            raise Refused(f"a person is needed: {' '.join(text.split('-->')[-1].split())[:400]}")
 
     async def _look_at(self, path: str, pull: dict[str, Any]) -> None:
         head = pull["head"]["sha"]
@@ -94,3 +123,16 @@ class Person:
             self.say(f"{self.reviewer} reviews pull request #{pull['number']} at {head[:12]} and approves")
             body = {"event": "APPROVE", "commit_id": head, "body": "Reads well."}
             await self.github.as_user(self.reviewer, "POST", f"{path}/pulls/{pull['number']}/reviews", body)
+
+
+async def open_issue(
+    github: LocalGitHub, repo: Made, title: str, body: str, answers: Sequence[str], say: Say
+) -> Person:
+    """Ask for work: an issue, and the label that starts it."""
+    path = f"/repos/{repo.full_name}/issues"
+    issue = await github.as_user("alice", "POST", path, {"title": title, "body": body})
+    person = Person(github, repo, issue["number"], answers, say)
+    say(f"{person.requester} opens issue #{person.issue}: {title}")
+    await github.as_user(person.requester, "POST", f"{path}/{person.issue}/labels", {"labels": ["interlock"]})
+    say(f"{person.requester} labels it `interlock`")
+    return person
