@@ -14,7 +14,7 @@ from schemas.ticket import TaskProgress, TaskState, Ticket, TicketState
 
 HELP = (
     "`/interlock` knows: `approve <plan hash>`, `replan [why]`, `answer N ...`, `accept`, `release <change>`, "
-    "`retry [task]`, `priority N`, `stop`, `resume`, `status`, `help`."
+    "`retry [task]`, `stop`, `resume`, `status`, `help`."
 )
 
 _TURN: dict[TicketState, str] = {

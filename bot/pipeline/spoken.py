@@ -53,8 +53,6 @@ def _obey(turn: Turn, event: CommentAdded, command: Command) -> str:
             return resume(turn)
         case "status":
             return messages.status(turn.ticket)
-        case "priority":
-            return "Priorities cannot be set yet."
         case _:
             return messages.HELP
     return ""

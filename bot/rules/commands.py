@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from schemas.base import Frozen
 
-VERBS = frozenset(
-    {"approve", "accept", "replan", "answer", "stop", "resume", "retry", "release", "priority", "status", "help"}
-)
+VERBS = frozenset({"approve", "accept", "replan", "answer", "stop", "resume", "retry", "release", "status", "help"})
 
 
 class Command(Frozen):
