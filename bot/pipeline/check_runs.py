@@ -45,9 +45,8 @@ def _check_run(ticket: Ticket, about: str, name: str, head: str, shown: Shown, s
 
 
 def _aggregate(ticket: Ticket) -> Iterator[PublishCheck]:
-    if ticket.pull_request is None or ticket.tip is None or ticket.tip == ticket.base:
-        return
-    if ticket.pull_request.head != ticket.tip and ticket.state is not TicketState.DONE:
+    pull, tip, done = ticket.pull_request, ticket.tip, ticket.state is TicketState.DONE
+    if pull is None or tip is None or tip == ticket.base or (pull.head != tip and not done):
         return
     note = messages.one_line(ticket.note, 100)
     by_state: dict[TicketState, Shown] = {
@@ -61,7 +60,7 @@ def _aggregate(ticket: Ticket) -> Iterator[PublishCheck]:
     verdict = gating.recorded(ticket)
     reasons = "\n".join(f"- {child.reason}" for child in verdict.children)
     summary = f"{verdict.reason}.\n{reasons}\n\nPatch digest `{ticket.digest[:16]}`."
-    yield _check_run(ticket, ticket.id, "interlock", ticket.tip, shown, summary)
+    yield _check_run(ticket, ticket.id, "interlock", tip, shown, summary)
 
 
 def _task(ticket: Ticket, item: TaskProgress) -> Iterator[PublishCheck]:

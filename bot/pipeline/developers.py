@@ -5,7 +5,7 @@ ticket's lane. `after` and new runs start from landed commits only.
 """
 
 from bot.pipeline import messages
-from bot.pipeline.turn import INTERRUPTED_LIMIT, Turn
+from bot.pipeline.turn import INTERRUPTED_LIMIT, Said, Turn
 from schemas import events as e
 from schemas.base import Evidence
 from schemas.effects import RunAgent
@@ -21,8 +21,7 @@ def advance(turn: Turn) -> None:
     landed = {item.task.id for item in turn.ticket.tasks if item.state is TaskState.LANDED}
     for item in turn.ticket.tasks:
         if item.state is TaskState.WAITING and set(item.task.after) <= landed:
-            turn.move_task(item, "free")
-    for item in turn.ticket.tasks:
+            item = turn.move_task(item, "free")
         running = sum(other.state is TaskState.RUNNING for other in turn.ticket.tasks)
         if item.state is TaskState.READY and running < turn.ticket.policy.concurrency.runs:
             _start(turn, item)
@@ -53,7 +52,7 @@ def _ended(turn: Turn, event: e.RunSucceeded | e.RunFailed) -> TaskProgress | No
     item = turn.task(event.task)
     if item is None or item.state is not TaskState.RUNNING or item.attempt != event.attempt:
         return None
-    turn.add_usage(event.usage)
+    turn.set(usage=turn.ticket.usage.plus(event.usage))
     return turn.set_task(item, usage=item.usage.plus(event.usage))
 
 
@@ -79,12 +78,10 @@ def run_succeeded(turn: Turn, event: e.RunSucceeded) -> None:
 def run_failed(turn: Turn, event: e.RunFailed) -> None:
     """Try again with the evidence, or ask a person once the attempts are used up."""
     item = _ended(turn, event)
-    if item is None:
-        return
-    if event.interrupted and item.interrupted < INTERRUPTED_LIMIT:
+    if item and event.interrupted and item.interrupted < INTERRUPTED_LIMIT:
         turn.move_task(item, "return", ended="interrupt", interrupted=item.interrupted + 1)
         turn.because(f"run {event.task}.{event.attempt} was cut by a restart")
-    else:
+    elif item:
         _failure(turn, item, event.evidence, gave_up=event.gave_up)
 
 
@@ -100,11 +97,10 @@ def _failure(turn: Turn, item: TaskProgress, evidence: Evidence, *, gave_up: boo
 def change_landed(turn: Turn, event: e.EntryLanded) -> None:
     """The task's commit is on the branch."""
     item = turn.task(event.task)
-    if item is None or item.change != event.entry or item.state not in (TaskState.SUBMITTED, TaskState.HELD):
-        return
-    turn.move_task(item, "land", commit=event.commit, paths=event.paths, held=(), evidence=None)
-    turn.set(tip=event.commit)
-    turn.because(f"{event.entry} {event.state} as {event.commit[:12]}")
+    if item and item.change == event.entry and item.state in (TaskState.SUBMITTED, TaskState.HELD):
+        turn.move_task(item, "land", commit=event.commit, paths=event.paths, held=(), evidence=None)
+        turn.set(tip=event.commit)
+        turn.because(f"{event.entry} {event.state} as {event.commit[:12]}")
 
 
 def change_returned(turn: Turn, event: e.EntryReturned) -> None:
@@ -121,22 +117,22 @@ def change_returned(turn: Turn, event: e.EntryReturned) -> None:
         turn.comment(f"quarantined:{event.entry}", messages.quarantined(item.task, event.evidence))
 
 
-def released(turn: Turn, change: str, by: str) -> bool:
-    """A person lets a held change go on."""
+def release(turn: Turn, event: Said, change: str) -> str:
+    """A person lets a held change go on. Returns the reply, empty if there is nothing to say."""
     for item in turn.ticket.tasks:
         if item.state is TaskState.HELD and change in ("", item.change, item.task.id):
             turn.move_task(item, "release")
-            turn.release.append((item.change or "", by))
-            turn.because(f"{item.change} released by {by}")
-            return True
-    return False
+            turn.release.append((item.change or "", event.by.login))
+            turn.because(f"{item.change} released by {event.by.login}")
+            return ""
+    return "No held change has that name; the status comment lists the tasks."
 
 
-def retried(turn: Turn, wanted: str) -> bool:
-    """A person wants a failed task to be tried again, with its attempts counted anew."""
+def retry(turn: Turn, event: Said, wanted: str) -> str:
+    """A person wants a failed task to be tried again, with its attempts counted anew. Returns the reply."""
     failed = [item for item in turn.ticket.tasks if item.state in (TaskState.FAILED, TaskState.QUARANTINED)]
     named = [item for item in failed if wanted in ("", item.task.id, messages.number(item.task.id))]
     for item in named:
         turn.move_task(item, "retry", failures=0)
         turn.because(f"{item.task.id} is tried again")
-    return bool(named)
+    return "" if named else "No task of that name waits for another try."

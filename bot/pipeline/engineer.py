@@ -9,7 +9,7 @@ from collections.abc import Set
 from datetime import datetime, timedelta
 
 from bot.pipeline import messages
-from bot.pipeline.turn import INTERRUPTED_LIMIT, Turn
+from bot.pipeline.turn import INTERRUPTED_LIMIT, Said, Turn
 from bot.rules import gating
 from bot.rules.sanitise import clean
 from schemas import events as e
@@ -22,10 +22,12 @@ BEST_JUDGEMENT = "Nobody answered; use your best judgement and state it as an as
 _AGENT_AT_WORK = (TicketState.CLARIFYING, TicketState.PLANNING)
 
 
-def open_ticket(event: e.IssueLabelled, now: datetime, generation: int) -> Turn | None:
-    """The ticket of a freshly labelled issue; None if this label by this person requests nothing."""
+def open_ticket(event: e.Event, now: datetime, generation: int) -> Turn | str:
+    """The ticket of a freshly labelled issue; a sentence if this event requests nothing."""
+    if not isinstance(event, e.IssueLabelled):
+        return f"{event.kind} for a ticket that does not exist"
     if event.label != TRIGGER_LABEL or not event.by.writes:
-        return None
+        return f"label {event.label!r} by {event.by.login} requests nothing"
     title, removed_title = clean(event.title)
     body, removed_body = clean(event.body)
     ticket = Ticket(
@@ -82,19 +84,27 @@ def questions_asked(turn: Turn, event: e.QuestionsAsked) -> None:
     turn.comment(f"questions:{first}", messages.questions(ticket, asked))
 
 
-def answered(turn: Turn, event: e.CommentAdded, number: int | None, text: str) -> bool:
+def answer(turn: Turn, event: Said, rest: str) -> str:
+    """A writer answers the question whose number comes first. Returns the reply, empty if there is nothing to say."""
+    number, _, text = rest.partition(" ")
+    if number.isdigit() and answered(turn, event, text, int(number)):
+        return ""
+    return "No open question has that number. Say `/interlock answer 2 your answer`."
+
+
+def answered(turn: Turn, event: Said, text: str, number: int | None = None) -> bool:
     """A writer answered: all open questions, or the one named. False if no such question is open."""
     wanted = {q.number for q in turn.ticket.questions if q.answer is None and number in (None, q.number)}
     if turn.ticket.state is not TicketState.ASKING or not wanted:
         return False
     turn.because(f"{event.by.login} answered {', '.join(str(n) for n in sorted(wanted))}")
-    _answer(turn, wanted, Answer(by=event.by.login, at=event.at, text=clean(text)[0]))
+    _record(turn, wanted, Answer(by=event.by.login, at=event.at, text=clean(text)[0]))
     return True
 
 
-def _answer(turn: Turn, numbers: Set[int], answer: Answer) -> None:
+def _record(turn: Turn, numbers: Set[int], said: Answer) -> None:
     questions = turn.ticket.questions
-    turn.set(questions=tuple(q.model_copy(update={"answer": answer}) if q.number in numbers else q for q in questions))
+    turn.set(questions=tuple(q.model_copy(update={"answer": said}) if q.number in numbers else q for q in questions))
     go_on_when_answered(turn)
 
 
@@ -109,15 +119,17 @@ def offer(turn: Turn, event: e.CommentAdded) -> None:
     """Keep what the issue's author says until a writer vouches for it."""
     ticket = turn.ticket
     if ticket.state is TicketState.ASKING and event.by.id == ticket.author.id and event.by.type == "User":
-        answer = Answer(by=event.by.login, at=event.at, text=clean(event.body)[0])
-        turn.set(offered=(*ticket.offered, answer)[-5:])
+        offered = Answer(by=event.by.login, at=event.at, text=clean(event.body)[0])
+        turn.set(offered=(*ticket.offered, offered)[-5:])
         turn.because(f"kept the answer of {event.by.login} until a writer accepts it")
 
 
-def accept(turn: Turn, event: e.CommentAdded) -> bool:
+def accept(turn: Turn, event: Said, rest: str) -> str:
     """A writer vouches for the author's answers."""
-    text = "\n\n".join(answer.text for answer in turn.ticket.offered)
-    return bool(turn.ticket.offered) and answered(turn, event, None, text)
+    text = "\n\n".join(offered.text for offered in turn.ticket.offered)
+    if turn.ticket.offered and answered(turn, event, text):
+        return ""
+    return "The issue's author has left no answer to accept."
 
 
 def silence(turn: Turn, event: e.Ticked) -> None:
@@ -129,7 +141,7 @@ def silence(turn: Turn, event: e.Ticked) -> None:
         turn.stop_and_ask("nobody answered in time", f"silence:{len(ticket.questions)}", messages.silence(ticket))
         return
     open_ones = {question.number for question in ticket.questions if question.answer is None}
-    _answer(turn, open_ones, Answer(by="policy", at=turn.now, text=BEST_JUDGEMENT))
+    _record(turn, open_ones, Answer(by="policy", at=turn.now, text=BEST_JUDGEMENT))
 
 
 def scope_submitted(turn: Turn, event: e.ScopeSubmitted) -> None:

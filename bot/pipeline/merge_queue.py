@@ -52,11 +52,10 @@ def waited(turn: Turn, event: e.Ticked) -> None:
 def base_moved(turn: Turn, event: e.BaseMoved) -> None:
     """Look again whether the tip still fits; a forced push on the base asks people instead."""
     ticket, head = turn.ticket, event.head[:12]
-    if event.ref.removeprefix("refs/heads/") != ticket.base_ref:
-        return
-    if event.forced and turn.may("stop"):
+    ours = event.ref.removeprefix("refs/heads/") == ticket.base_ref
+    if ours and event.forced and turn.may("stop"):
         turn.stop_and_ask("the base branch was moved by force", f"base-forced:{head}", messages.base_forced(ticket))
-    elif ticket.state in _TRIED:
+    elif ours and ticket.state in _TRIED:
         _start_trial(turn, f"because the base moved to {head}")
 
 
@@ -153,11 +152,11 @@ def branch_pushed(turn: Turn, event: e.BranchPushed) -> None:
         what = "deleted" if event.after is None else "moved by force"
         body = messages.branch_lost(ticket, what, who)
         turn.stop_and_ask(f"its branch was {what} by {who}", f"branch-{what[:5]}:{ticket.version}", body)
-        return
-    turn.set(tip=event.after, approvals=())
-    turn.because(f"{who} pushed {event.after[:12]} to the branch")
-    if ticket.state is TicketState.REVIEWING:
-        turn.move("try", "the branch changed under review", trial_running=False)
+    else:
+        turn.because(f"{who} pushed {event.after[:12]} to the branch")
+        turn.set(tip=event.after, approvals=())
+        if ticket.state is TicketState.REVIEWING:
+            turn.move("try", "the branch changed under review", trial_running=False)
 
 
 def pull_request_opened(turn: Turn, event: e.PullRequestOpened) -> None:
@@ -217,13 +216,11 @@ def _land_if_approved(turn: Turn) -> None:
 
     The queue reads the approvals again before it lands.
     """
-    ticket = turn.ticket
-    if gating.recorded(ticket).status is not Status.PASSED or ticket.tip is None or ticket.base is None:
+    ticket, base, tip = turn.ticket, turn.ticket.base, turn.ticket.tip
+    if gating.recorded(ticket).status is not Status.PASSED or base is None or tip is None:
         return
     turn.move("land", "the gate has passed")
-    series = Series(
-        fork=ticket.base, tip=ticket.tip, digest=ticket.digest, branch=ticket.branch, method=ticket.policy.merge
-    )
+    series = Series(fork=base, tip=tip, digest=ticket.digest, branch=ticket.branch, method=ticket.policy.merge)
     checks = (*(check for item in ticket.tasks for check in item.task.checks), *ticket.policy.checks)
-    turn.put(f"{ticket.id}@{ticket.tip[:12]}.{ticket.trial}", ticket.base_lane, series=series,
+    turn.put(f"{ticket.id}@{tip[:12]}.{ticket.trial}", ticket.base_lane, series=series,
              author=ticket.requester.login, checks=tuple({check.command: check for check in checks}.values()))  # fmt: skip

@@ -71,20 +71,20 @@ def _ask(said: str, ask: str, who: str = "Someone who may write here") -> str:
 def status(ticket: Ticket) -> str:
     """The one status comment, edited in place."""
     over = ticket.state in (TicketState.STOPPED, TicketState.DECLINED, TicketState.DONE)
-    done = ticket.state is TicketState.DONE and ticket.landed
+    hidden = ticket.hidden_removed
     lines = [
         f"### Interlock · {ticket.state}",
-        ticket.scope and f"**{ticket.scope.kind}:** {one_line(ticket.scope.goal)}",
+        f"**{ticket.scope.kind}:** {one_line(ticket.scope.goal)}" if ticket.scope else "",
         *(_task_line(item) for item in ticket.tasks),
-        ticket.hidden_removed and f"{ticket.hidden_removed} hidden characters of the issue's text were left out.",
-        ticket.policy_note and one_line(ticket.policy_note),
-        ticket.waits_for and f"Waits for {ticket.waits_for}, which changes the same lines and was first.",
-        ticket.pull_request and f"Pull request #{ticket.pull_request.number}",
-        done and f"On `{ticket.base_ref}` as {ticket.landed[-1]}.",
-        over and one_line(ticket.note, 400),
+        f"{hidden} hidden characters of the issue's text were left out." if hidden else "",
+        one_line(ticket.policy_note),
+        f"Waits for {ticket.waits_for}, which changes the same lines and was first." if ticket.waits_for else "",
+        f"Pull request #{ticket.pull_request.number}" if ticket.pull_request else "",
+        f"On `{ticket.base_ref}` as {ticket.landed[-1]}." if ticket.landed else "",
+        one_line(ticket.note, 400) if over else "",
         _TURN[ticket.state],
     ]
-    return "\n".join(line for line in lines if isinstance(line, str) and line)
+    return "\n".join(filter(None, lines))
 
 
 def _task_line(item: TaskProgress) -> str:
@@ -141,13 +141,10 @@ def held(task: Task, change: str, reasons: Sequence[str]) -> str:
 
 def evidence_text(evidence: Evidence) -> str:
     """What went wrong, shortly, with the end of the log folded away."""
-    parts = [one_line(evidence.reason, 400)]
-    if evidence.command:
-        parts.append(f"`{one_line(evidence.command, 120)}` exited {evidence.exit_code}.")
-    if evidence.log:
-        log = evidence.log[-1500:].replace("```", "'''")
-        parts.append(f"<details><summary>end of the log</summary>\n\n```\n{log}\n```\n</details>")
-    return "\n".join(parts)
+    ran = f"\n`{one_line(evidence.command, 120)}` exited {evidence.exit_code}." if evidence.command else ""
+    log = evidence.log[-1500:].replace("```", "'''")
+    folded = f"\n<details><summary>end of the log</summary>\n\n```\n{log}\n```\n</details>" if log else ""
+    return one_line(evidence.reason, 400) + ran + folded
 
 
 def task_failed(item: TaskProgress, evidence: Evidence) -> str:

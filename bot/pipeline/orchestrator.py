@@ -4,7 +4,7 @@ Reads PlanSubmitted and the commands approve and replan. Wants RunAgent and the 
 """
 
 from bot.pipeline import messages
-from bot.pipeline.turn import Turn
+from bot.pipeline.turn import Said, Turn
 from bot.rules import globs
 from schemas.base import Person
 from schemas.events import PlanSubmitted
@@ -47,7 +47,7 @@ def needs_approval(plan: Plan, policy: Policy) -> bool:
     return untested or any(not globs.disjoint(glob, protected) for glob in owned for protected in policy.protected)
 
 
-def approve(turn: Turn, by: Person, digits: str) -> str:
+def approve(turn: Turn, event: Said, digits: str) -> str:
     """A person approves the plan by its hash. Returns the answer to give, empty if there is nothing to say."""
     plan = turn.ticket.plan
     if turn.ticket.state is not TicketState.PROPOSED or plan is None:
@@ -57,8 +57,8 @@ def approve(turn: Turn, by: Person, digits: str) -> str:
         return f"Name the plan that you approve:\n\n    /interlock approve {plan.hash[:12]}"
     if not plan.hash.startswith(wanted):
         return f"That is not the hash of the plan above, which may have changed. Its hash is `{plan.hash[:12]}`."
-    turn.because(f"plan approved by {by.login}")
-    _build(turn, plan, by)
+    turn.because(f"plan approved by {event.by.login}")
+    _build(turn, plan, event.by)
     return ""
 
 
@@ -69,7 +69,7 @@ def _build(turn: Turn, plan: Plan, by: Person | None) -> None:
     turn.move("build", "the plan is approved", approved_plan=approval, tasks=turn.ticket.tasks + fresh)
 
 
-def replan(turn: Turn, why: str) -> str:
+def replan(turn: Turn, event: Said, why: str) -> str:
     """A person wants another plan: before building starts it is made anew, with the reason shown to the agent."""
     if turn.ticket.state is TicketState.PLANNING and turn.ticket.agent_running:
         return "A plan is being made right now."

@@ -1,11 +1,12 @@
 """What people say in comments, by buttons and on the issue itself, brought to its stage. Only writers are heard."""
 
+from collections.abc import Callable
+
 from bot.pipeline import developers, engineer, messages, orchestrator
-from bot.pipeline.turn import Turn
+from bot.pipeline.turn import Said, Turn
 from bot.rules import gating
-from bot.rules.commands import Command, parse
+from bot.rules.commands import parse
 from schemas import events as e
-from schemas.base import Person
 from schemas.effects import ReadRepository
 from schemas.ticket import TaskState, TicketState
 
@@ -18,39 +19,12 @@ def comment_added(turn: Turn, event: e.CommentAdded) -> None:
         turn.because(f"{event.by.login} may not write here: the comment changes nothing")
     elif command is not None:
         turn.because(f"{event.by.login}: /interlock {command.verb}")
-        reply = _obey(turn, event, command)
+        obey = _COMMANDS.get(command.verb)
+        reply = obey(turn, event, command.rest) if obey else messages.HELP
         if reply:
             turn.comment(f"reply:{event.comment}", reply)
-    elif not engineer.answered(turn, event, None, event.body):
+    elif not engineer.answered(turn, event, event.body):
         turn.because("a comment that answers nothing")
-
-
-def _obey(turn: Turn, event: e.CommentAdded, command: Command) -> str:
-    """What to reply; nothing where the ticket's own messages say it."""
-    match command.verb:
-        case "answer":
-            number, _, text = command.rest.partition(" ")
-            known = number.isdigit() and engineer.answered(turn, event, int(number), text)
-            return "" if known else "No open question has that number. Say `/interlock answer 2 your answer`."
-        case "accept":
-            return "" if engineer.accept(turn, event) else "The issue's author has left no answer to accept."
-        case "approve":
-            return orchestrator.approve(turn, event.by, command.rest)
-        case "replan":
-            return orchestrator.replan(turn, command.rest)
-        case "release":
-            known = developers.released(turn, command.rest, event.by.login)
-            return "" if known else "No held change has that name; the status comment lists the tasks."
-        case "retry":
-            return "" if developers.retried(turn, command.rest) else "No task of that name waits for another try."
-        case "stop":
-            return _stop(turn, event.by)
-        case "resume":
-            return _resume(turn)
-        case "status":
-            return messages.status(turn.ticket)
-        case _:
-            return messages.HELP
 
 
 def button_pressed(turn: Turn, event: e.ButtonPressed) -> None:
@@ -58,26 +32,23 @@ def button_pressed(turn: Turn, event: e.ButtonPressed) -> None:
     if not gating.may_steer(turn.ticket, event.by):
         turn.because(f"{event.by.login} may not write here: the button does nothing")
         return
-    task = event.about.split("@", 1)[0]
     turn.because(f"{event.by.login} pressed {event.identifier}")
-    if event.identifier == "release":
-        developers.released(turn, task, event.by.login)
-    elif event.identifier == "retry":
-        developers.retried(turn, task)
+    if event.identifier in ("release", "retry"):
+        _COMMANDS[event.identifier](turn, event, event.about.split("@", 1)[0])
 
 
-def _stop(turn: Turn, by: Person) -> str:
+def _stop(turn: Turn, event: Said, rest: str) -> str:
     """Stop where it is: agents are stopped, queued changes taken back; nothing on the branch is undone."""
     if turn.may("stop"):
         for item in turn.ticket.tasks:
             if item.state in (TaskState.RUNNING, TaskState.SUBMITTED):
                 turn.move_task(item, "return", ended="cancel")
         turn.take_back()
-        turn.stop(f"stopped by {by.login}", note=f"Stopped by {by.login}.", rebasing=False)
+        turn.stop(f"stopped by {event.by.login}", note=f"Stopped by {event.by.login}.", rebasing=False)
     return ""
 
 
-def _resume(turn: Turn) -> str:
+def _resume(turn: Turn, event: Said, rest: str) -> str:
     """Go on where it was stopped."""
     ticket = turn.ticket
     if ticket.state is not TicketState.STOPPED or ticket.resume is None:
@@ -88,6 +59,20 @@ def _resume(turn: Turn) -> str:
     if turn.ticket.state is TicketState.ASKING:
         engineer.go_on_when_answered(turn)
     return ""
+
+
+_COMMANDS: dict[str, Callable[[Turn, Said, str], str]] = {
+    "answer": engineer.answer,
+    "accept": engineer.accept,
+    "approve": orchestrator.approve,
+    "replan": orchestrator.replan,
+    "release": developers.release,
+    "retry": developers.retry,
+    "stop": _stop,
+    "resume": _resume,
+    "status": lambda turn, event, rest: messages.status(turn.ticket),
+}
+"""What each does with the rest of the comment; it returns what to reply, empty if the ticket's own messages say it."""
 
 
 def issue_labelled(turn: Turn, event: e.IssueLabelled) -> None:

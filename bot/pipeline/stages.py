@@ -18,35 +18,33 @@ Reaction = Callable[[Turn, TicketEvent], None]
 
 def decide(ticket: Ticket | None, event: e.Event, now: datetime, generation: int = 1) -> Decision | str:
     """What this event means for this ticket; a sentence when it means nothing (no ticket is opened by it)."""
-    if ticket is not None:
-        turn = Turn(ticket.model_copy(update={"version": ticket.version + 1}), now)
-        if ticket.open or isinstance(event, e.PullRequestOpened):
-            _REACTIONS[type(event)](turn, event)
-        else:
-            turn.because(f"the ticket is {ticket.state}")
-    elif not isinstance(event, e.IssueLabelled):
-        return f"{event.kind} for a ticket that does not exist"
-    else:
-        opened = engineer.open_ticket(event, now, generation)
-        if opened is None:
-            return f"label {event.label!r} by {event.by.login} requests nothing"
-        turn = opened
+    turn = _react(ticket, event, now) if ticket else engineer.open_ticket(event, now, generation)
+    if isinstance(turn, str):
+        return turn
     _advance(turn)
     _publish(ticket, turn)
     return turn.decision()
+
+
+def _react(ticket: Ticket, event: e.Event, now: datetime) -> Turn:
+    turn = Turn(ticket.model_copy(update={"version": ticket.version + 1}), now)
+    if ticket.open or isinstance(event, e.PullRequestOpened):
+        _REACTIONS[type(event)](turn, event)
+    else:
+        turn.because(f"the ticket is {ticket.state}")
+    return turn
 
 
 def _gave_up(turn: Turn, event: e.EffectGaveUp) -> None:
     """What cannot be done is said; what the ticket cannot do without stops it."""
     turn.because(f"gave up {event.effect}: {event.reason}")
     needed = event.effect_kind in ("read_repository", "open_pull_request", "trial_compose", "run_agent")
-    if not needed or not turn.may("stop"):
-        return
-    for item in turn.ticket.tasks:
-        if item.state is TaskState.RUNNING and event.effect_kind == "run_agent":
-            turn.move_task(item, "return", ended="fail")
-    body = messages.gave_up(event.effect_kind.replace("_", " "), event.reason)
-    turn.stop_and_ask(event.reason, f"gave-up:{event.effect}", body)
+    if needed and turn.may("stop"):
+        for item in turn.ticket.tasks:
+            if item.state is TaskState.RUNNING and event.effect_kind == "run_agent":
+                turn.move_task(item, "return", ended="fail")
+        body = messages.gave_up(event.effect_kind.replace("_", " "), event.reason)
+        turn.stop_and_ask(event.reason, f"gave-up:{event.effect}", body)
 
 
 def _on(kind: type[E], *handlers: Callable[[Turn, E], None]) -> tuple[type[TicketEvent], Reaction]:

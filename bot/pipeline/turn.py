@@ -9,8 +9,11 @@ from schemas.agent import Usage
 from schemas.base import Evidence, Role
 from schemas.decision import Decision
 from schemas.effects import CancelRuns, Effect, PostComment, RunAgent
+from schemas.events import ButtonPressed, CommentAdded
 from schemas.lane import NewEntry
 from schemas.ticket import RunState, TaskProgress, TaskState, Ticket, TicketState
+
+Said = CommentAdded | ButtonPressed
 
 INTERRUPTED_LIMIT = 20
 """Runs of one task (or of the Engineer or Orchestrator) that restarts of ours may cut before a person is asked."""
@@ -61,10 +64,6 @@ class Turn:
         self.set(tasks=tuple(new if other.task.id == new.task.id else other for other in self.ticket.tasks))
         return new
 
-    def add_usage(self, usage: Usage) -> None:
-        """Count what a run consumed."""
-        self.set(usage=self.ticket.usage.plus(usage))
-
     def want(self, effect: Callable[..., Effect], name: str, **fields: Any) -> None:
         """Something that must happen; `name` makes the key by which a repeat finds it."""
         ticket = self.ticket
@@ -96,8 +95,7 @@ class Turn:
         """Whether the Engineer or Orchestrator was awaited in one of these states; then it is no longer at work."""
         awaited = self.ticket.agent_running and self.ticket.state in states
         if awaited:
-            self.add_usage(usage)
-            self.set(agent_running=False)
+            self.set(agent_running=False, usage=self.ticket.usage.plus(usage))
         return awaited
 
     def take_back(self) -> None:
@@ -107,9 +105,8 @@ class Turn:
 
     def stop(self, why: str, **changes: Any) -> None:
         """Stop the ticket where it is, and remember where it goes on."""
-        resume = self.ticket.state
-        if resume in (TicketState.REVIEWING, TicketState.LANDING):
-            resume = TicketState.TRIALING
+        tried = self.ticket.state in (TicketState.REVIEWING, TicketState.LANDING)
+        resume = TicketState.TRIALING if tried else self.ticket.state
         self.move("stop", why, resume=resume, wake_at=None, agent_running=False, **{"note": why, **changes})
 
     def stop_and_ask(self, why: str, name: str, body: str) -> None:
