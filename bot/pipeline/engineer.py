@@ -19,7 +19,6 @@ from schemas.ticket import Ticket, TicketState
 
 TRIGGER_LABEL = "interlock"
 BEST_JUDGEMENT = "Nobody answered; use your best judgement and state it as an assumption."
-_AGENT_AT_WORK = (TicketState.CLARIFYING, TicketState.PLANNING)
 
 
 def open_ticket(event: e.Event, now: datetime, generation: int) -> Turn | str:
@@ -72,12 +71,10 @@ def advance(turn: Turn) -> None:
 def questions_asked(turn: Turn, event: e.QuestionsAsked) -> None:
     """Put the questions to people, numbered over the ticket's life."""
     ticket = turn.ticket
-    if not turn.agent_ended(event.usage, *_AGENT_AT_WORK):
+    if not turn.agent_ended(event.usage):
         return
     first = len(ticket.questions) + 1
-    asked = tuple(
-        q.model_copy(update={"number": number, "answer": None}) for number, q in enumerate(event.questions, first)
-    )
+    asked = tuple(q.model_copy(update={"number": n, "answer": None}) for n, q in enumerate(event.questions, first))
     deadline = turn.now + timedelta(hours=ticket.policy.questions.deadline_hours)
     turn.move("ask", f"{len(asked)} questions", questions=ticket.questions + asked, resume=ticket.state)
     turn.set(failures=0, wake_at=deadline)
@@ -152,7 +149,7 @@ def scope_submitted(turn: Turn, event: e.ScopeSubmitted) -> None:
 
 def declined(turn: Turn, event: e.AgentDeclined) -> None:
     """The Engineer or the Orchestrator says why this should not be done."""
-    if turn.agent_ended(event.usage, *_AGENT_AT_WORK):
+    if turn.agent_ended(event.usage):
         turn.move("decline", "declined by the agent", note=event.reason)
         turn.comment("declined", messages.declined(turn.ticket, event.reason))
 
@@ -160,7 +157,7 @@ def declined(turn: Turn, event: e.AgentDeclined) -> None:
 def failed(turn: Turn, event: e.AgentFailed) -> None:
     """A run of the Engineer or the Orchestrator gave no answer: try again, then ask a person."""
     ticket = turn.ticket
-    if not turn.agent_ended(event.usage, *_AGENT_AT_WORK):
+    if not turn.agent_ended(event.usage):
         return
     turn.set(faults=event.faults)
     if event.interrupted and ticket.interrupted < INTERRUPTED_LIMIT:

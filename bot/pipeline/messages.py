@@ -121,12 +121,11 @@ def pull_request(ticket: Ticket) -> str:
     """The pull request's description, made by code."""
     goal = one_line(ticket.scope.goal, 600) if ticket.scope else ""
     acceptance = ticket.scope.acceptance if ticket.scope else ()
-    rows = (f"| {_named(item.task)} | {_some(item.paths, 8)} | {item.attempt} |" for item in ticket.tasks)
     lines = [
         f"For issue {ticket.issue}, asked for by {ticket.requester.login}.\n\n{goal}\n",
         *(f"- [ ] {one_line(text)}" for text in acceptance),
         "\n| task | files | attempts |\n| --- | --- | --- |",
-        *rows,
+        *(f"| {_named(item.task)} | {_some(item.paths, 8)} | {item.attempt} |" for item in ticket.tasks),
         f"\nPatch digest `{ticket.digest[:16]}`. An approving review lands exactly this patch.",
     ]
     return "\n".join(lines)
@@ -150,16 +149,16 @@ def evidence_text(evidence: Evidence) -> str:
 def task_failed(item: TaskProgress, evidence: Evidence) -> str:
     """Out of attempts."""
     said = f"Task {number(item.task.id)} ({one_line(item.task.title, 80)}) failed {item.failures} times."
-    return _ask(f"{said}\n{evidence_text(evidence)}", _retry(item.task))
+    return _retry(item.task, f"{said}\n{evidence_text(evidence)}")
 
 
 def quarantined(task: Task, evidence: Evidence) -> str:
     """Set aside."""
-    return _ask(f"The change for task {number(task.id)} was set aside: {evidence_text(evidence)}", _retry(task))
+    return _retry(task, f"The change for task {number(task.id)} was set aside: {evidence_text(evidence)}")
 
 
-def _retry(task: Task) -> str:
-    return f"`/interlock retry {number(task.id)}`, or `/interlock stop`."
+def _retry(task: Task, said: str) -> str:
+    return _ask(said, f"`/interlock retry {number(task.id)}`, or `/interlock stop`.")
 
 
 def declined(ticket: Ticket, reason: str) -> str:

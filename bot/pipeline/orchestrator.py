@@ -28,9 +28,8 @@ def plan_submitted(turn: Turn, event: PlanSubmitted) -> None:
     if not turn.agent_ended(event.usage, TicketState.PLANNING):
         return
     plan = event.plan
-    turn.move(
-        "propose", f"plan {plan.hash[:12]} with {len(plan.tasks)} tasks", plan=plan, failures=0, faults=(), note=""
-    )
+    why = f"plan {plan.hash[:12]} with {len(plan.tasks)} tasks"
+    turn.move("propose", why, plan=plan, failures=0, faults=(), note="")
     if needs_approval(plan, turn.ticket.policy):
         turn.comment(f"plan:{plan.hash[:12]}", messages.plan(turn.ticket, plan, event.notes))
     else:

@@ -44,7 +44,7 @@ def _stop(turn: Turn, event: Said, rest: str) -> str:
             if item.state in (TaskState.RUNNING, TaskState.SUBMITTED):
                 turn.move_task(item, "return", ended="cancel")
         turn.take_back()
-        turn.stop(f"stopped by {event.by.login}", note=f"Stopped by {event.by.login}.", rebasing=False)
+        turn.stop(f"stopped by {event.by.login}", f"Stopped by {event.by.login}.")
     return ""
 
 

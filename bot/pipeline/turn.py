@@ -91,23 +91,24 @@ class Turn:
         )  # fmt: skip
         self.set(agent_running=True)
 
-    def agent_ended(self, usage: Usage, *states: TicketState) -> bool:
-        """Whether the Engineer or Orchestrator was awaited in one of these states; then it is no longer at work."""
-        awaited = self.ticket.agent_running and self.ticket.state in states
+    def agent_ended(self, usage: Usage, state: TicketState | None = None) -> bool:
+        """Whether the Engineer or Orchestrator was awaited (in this state); then it is no longer at work."""
+        awaited = self.ticket.agent_running and state in (None, self.ticket.state)
         if awaited:
             self.set(agent_running=False, usage=self.ticket.usage.plus(usage))
         return awaited
 
     def take_back(self) -> None:
         """Stop the agents, and take what is queued out of the lanes."""
+        self.set(rebasing=False)
         self.withdraw.append("*")
         self.want(CancelRuns, f"cancel:{self.ticket.version}")
 
-    def stop(self, why: str, **changes: Any) -> None:
+    def stop(self, why: str, note: str = "") -> None:
         """Stop the ticket where it is, and remember where it goes on."""
         tried = self.ticket.state in (TicketState.REVIEWING, TicketState.LANDING)
         resume = TicketState.TRIALING if tried else self.ticket.state
-        self.move("stop", why, resume=resume, wake_at=None, agent_running=False, **{"note": why, **changes})
+        self.move("stop", why, resume=resume, wake_at=None, agent_running=False, note=note or why)
 
     def stop_and_ask(self, why: str, name: str, body: str) -> None:
         """Stop the ticket, and tell people what they must do."""
