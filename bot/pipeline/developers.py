@@ -89,7 +89,7 @@ def _failure(turn: Turn, item: TaskProgress, evidence: Evidence, *, gave_up: boo
     failures, limit = item.failures + 1, turn.ticket.policy.attempts.task
     turn.because(f"{item.task.id}: {evidence.reason} ({failures} of {limit})")
     again = failures < limit and not gave_up
-    turn.move_task(item, "return" if again else "fail", ended="fail", failures=failures, evidence=evidence)
+    item = turn.move_task(item, "return" if again else "fail", ended="fail", failures=failures, evidence=evidence)
     if not again:
         turn.comment(f"failed:{item.task.id}.{item.attempt}", messages.task_failed(item, evidence))
 

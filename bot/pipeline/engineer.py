@@ -76,22 +76,21 @@ def questions_asked(turn: Turn, event: e.QuestionsAsked) -> None:
     first = len(ticket.questions) + 1
     asked = tuple(q.model_copy(update={"number": n, "answer": None}) for n, q in enumerate(event.questions, first))
     deadline = turn.now + timedelta(hours=ticket.policy.questions.deadline_hours)
-    turn.move("ask", f"{len(asked)} questions", questions=ticket.questions + asked, resume=ticket.state)
-    turn.set(failures=0, wake_at=deadline)
+    turn.move("ask", f"{len(asked)} questions", questions=ticket.questions + asked, failures=0, wake_at=deadline)
     turn.comment(f"questions:{first}", messages.questions(ticket, asked))
 
 
 def answer(turn: Turn, event: Said, rest: str) -> str:
     """A writer answers the question whose number comes first. Returns the reply, empty if there is nothing to say."""
     number, _, text = rest.partition(" ")
-    if number.isdigit() and answered(turn, event, text, int(number)):
+    if number and answered(turn, event, text, number):
         return ""
     return "No open question has that number. Say `/interlock answer 2 your answer`."
 
 
-def answered(turn: Turn, event: Said, text: str, number: int | None = None) -> bool:
+def answered(turn: Turn, event: Said, text: str, number: str = "") -> bool:
     """A writer answered: all open questions, or the one named. False if no such question is open."""
-    wanted = {q.number for q in turn.ticket.questions if q.answer is None and number in (None, q.number)}
+    wanted = {q.number for q in turn.ticket.questions if q.answer is None and number in ("", str(q.number))}
     if turn.ticket.state is not TicketState.ASKING or not wanted:
         return False
     turn.because(f"{event.by.login} answered {', '.join(str(n) for n in sorted(wanted))}")
@@ -108,8 +107,8 @@ def _record(turn: Turn, numbers: Set[int], said: Answer) -> None:
 def go_on_when_answered(turn: Turn) -> None:
     """Back to whoever asked, once nothing is open."""
     if all(question.answer for question in turn.ticket.questions):
-        back = "plan" if turn.ticket.resume is TicketState.PLANNING else "clarify"
-        turn.move(back, "all questions are answered", resume=None, wake_at=None, offered=())
+        back = "plan" if turn.ticket.scope else "clarify"
+        turn.move(back, "all questions are answered", wake_at=None, offered=())
 
 
 def offer(turn: Turn, event: e.CommentAdded) -> None:

@@ -88,7 +88,8 @@ def _rebase(turn: Turn, event: e.TrialComposed) -> None:
         turn.move("build", f"the base changed the same lines{other}; the branch is rebased")
     turn.set(approvals=(), rebasing=True)
     rebase = Rebase(fork=ticket.base or event.tip, tip=event.tip, onto=event.onto)
-    turn.put(f"{ticket.id}:rebase:{event.tip[:12]}:{event.onto[:12]}", ticket.lane, rebase=rebase, priority=1)
+    name = f"{ticket.id}:rebase:{event.tip[:12]}:{event.onto[:12]}.{event.trial}"
+    turn.put(name, ticket.lane, rebase=rebase, priority=1)
 
 
 def entry_landed(turn: Turn, event: e.EntryLanded) -> None:

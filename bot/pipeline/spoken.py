@@ -41,7 +41,7 @@ def _stop(turn: Turn, event: Said, rest: str) -> str:
     """Stop where it is: agents are stopped, queued changes taken back; nothing on the branch is undone."""
     if turn.may("stop"):
         for item in turn.ticket.tasks:
-            if item.state in (TaskState.RUNNING, TaskState.SUBMITTED):
+            if item.state in (TaskState.RUNNING, TaskState.SUBMITTED, TaskState.HELD):
                 turn.move_task(item, "return", ended="cancel")
         turn.take_back()
         turn.stop(f"stopped by {event.by.login}", f"Stopped by {event.by.login}.")
