@@ -7,13 +7,13 @@ from typing import TypeVar
 from bot.pipeline import check_runs, developers, engineer, merge_queue, messages, orchestrator, spoken
 from bot.pipeline.turn import Turn
 from schemas import events as e
-from schemas.base import TicketEvent
+from schemas.base import Frozen
 from schemas.decision import Decision
 from schemas.effects import UpdateStatus
 from schemas.ticket import TaskState, Ticket, TicketState
 
-E = TypeVar("E", bound=TicketEvent)
-Reaction = Callable[[Turn, TicketEvent], None]
+E = TypeVar("E", bound=Frozen)
+Reaction = Callable[[Turn, Frozen], None]
 
 
 def decide(ticket: Ticket | None, event: e.Event, now: datetime, generation: int = 1) -> Decision | str:
@@ -47,10 +47,10 @@ def _gave_up(turn: Turn, event: e.EffectGaveUp) -> None:
         turn.stop_and_ask(event.reason, f"gave-up:{event.effect}", body)
 
 
-def _on(kind: type[E], *handlers: Callable[[Turn, E], None]) -> tuple[type[TicketEvent], Reaction]:
+def _on(kind: type[E], *handlers: Callable[[Turn, E], None]) -> tuple[type[Frozen], Reaction]:
     """A row of the table: an event, and the stages that it concerns."""
 
-    def react(turn: Turn, event: TicketEvent) -> None:
+    def react(turn: Turn, event: Frozen) -> None:
         assert isinstance(event, kind)
         for handler in handlers:
             handler(turn, event)
@@ -58,7 +58,7 @@ def _on(kind: type[E], *handlers: Callable[[Turn, E], None]) -> tuple[type[Ticke
     return kind, react
 
 
-_REACTIONS: dict[type[TicketEvent], Reaction] = dict(
+_REACTIONS: dict[type[Frozen], Reaction] = dict(
     [
         _on(e.IssueLabelled, spoken.issue_labelled),
         _on(e.IssueUnlabelled, spoken.issue_unlabelled),
