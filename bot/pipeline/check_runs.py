@@ -4,123 +4,87 @@ One for each (name, commit): a task's on the branch's tip when it starts and on 
 aggregate `interlock` on each head of the pull request. None on a commit that is already on the base (decisions.md 21).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 from bot.pipeline import messages
 from bot.rules import gating
 from bot.rules.sanitise import quote_safe
-from schemas.base import Frozen
 from schemas.effects import Button, PublishCheck
 from schemas.ticket import TaskProgress, TaskState, Ticket, TicketState
 
 RELEASE = Button(label="Release", description="Let this change go on", identifier="release")
 RETRY = Button(label="Try again", description="Run this task again", identifier="retry")
 
-Conclusion = Literal["success", "failure", "neutral", "cancelled", "action_required"]
+Shown = tuple[Literal["success", "failure", "cancelled", "action_required"] | None, str, tuple[Button, ...]]
+"""A check run's conclusion, title and buttons."""
 
 
-class CheckRun(Frozen):
-    """What one check run shows."""
-
-    name: str
-    head: str
-    external_id: str
-    conclusion: Conclusion | None
-    title: str
-    summary: str
-    buttons: tuple[Button, ...] = ()
-
-
-def check_runs(ticket: Ticket) -> dict[str, CheckRun]:
-    """By external id."""
-    runs = [*_aggregate(ticket), *(run for item in ticket.tasks for run in _task(ticket, item))]
-    return {run.external_id: run for run in runs}
-
-
-def changed(before: Ticket | None, after: Ticket, common: dict[str, Any]) -> Iterator[PublishCheck]:
+def changed(before: Ticket | None, after: Ticket) -> Iterator[PublishCheck]:
     """The effects that bring GitHub from one to the other."""
-    old = check_runs(before) if before else {}
-    for key, run in check_runs(after).items():
-        if old.get(key) == run:
-            continue
-        yield PublishCheck(
-            **{**common, "key": f"{key}:v{after.version}"},
-            slot=key,
-            name=run.name,
-            head=run.head,
-            external_id=key,
-            status="completed" if run.conclusion else "in_progress",
-            conclusion=run.conclusion,
-            title=run.title,
-            summary=run.summary,
-            buttons=run.buttons,
-        )
+    old = list(_check_runs(before)) if before else []
+    for run in _check_runs(after):
+        if run not in old:
+            yield run.model_copy(update={"key": f"{run.key}:v{after.version}"})
 
 
-def _aggregate(ticket: Ticket) -> Iterator[CheckRun]:
-    if ticket.pull_request is None or ticket.tip is None or ticket.tip == ticket.base:
+def _check_runs(ticket: Ticket) -> Iterator[PublishCheck]:
+    yield from _aggregate(ticket)
+    for item in ticket.tasks:
+        yield from _task(ticket, item)
+
+
+def _check_run(ticket: Ticket, about: str, name: str, head: str, shown: Shown, summary: str) -> PublishCheck:
+    conclusion, title, buttons = shown
+    key = f"{about}@{head[:12]}"
+    return PublishCheck(
+        key=key, ticket=ticket.id, repo=ticket.repo, installation=ticket.installation, slot=key, external_id=key,
+        name=name, head=head, status="completed" if conclusion else "in_progress", conclusion=conclusion,
+        title=title, summary=summary, buttons=buttons,
+    )  # fmt: skip
+
+
+def _aggregate(ticket: Ticket) -> Iterator[PublishCheck]:
+    pull, tip, done = ticket.pull_request, ticket.tip, ticket.state is TicketState.DONE
+    if pull is None or tip is None or tip == ticket.base or (pull.head != tip and not done):
         return
-    if ticket.pull_request.head != ticket.tip and ticket.state is not TicketState.DONE:
-        return
-    conclusion: Conclusion | None = None
-    title = messages.one_line(ticket.note, 100) or "Being worked on"
-    if ticket.state is TicketState.REVIEWING:
-        conclusion, title = "action_required", "Waiting for an approving review"
-    elif ticket.state is TicketState.LANDING:
-        conclusion, title = "success", "Approved"
-    elif ticket.state is TicketState.DONE:
-        conclusion, title = "success", "On the base branch"
-    elif ticket.state in (TicketState.STOPPED, TicketState.CANCELLED):
-        conclusion, title = "cancelled", messages.one_line(ticket.note, 100) or "Stopped"
+    note = messages.one_line(ticket.note, 100)
+    by_state: dict[TicketState, Shown] = {
+        TicketState.REVIEWING: ("action_required", "Waiting for an approving review", ()),
+        TicketState.LANDING: ("success", "Approved", ()),
+        TicketState.DONE: ("success", "On the base branch", ()),
+        TicketState.STOPPED: ("cancelled", note or "Stopped", ()),
+        TicketState.CANCELLED: ("cancelled", note or "Stopped", ()),
+    }
+    shown = by_state.get(ticket.state, (None, note or "Being worked on", ()))
     verdict = gating.recorded(ticket)
     reasons = "\n".join(f"- {child.reason}" for child in verdict.children)
-    yield CheckRun(
-        name="interlock",
-        head=ticket.tip,
-        external_id=f"{ticket.id}@{ticket.tip[:12]}",
-        conclusion=conclusion,
-        title=title,
-        summary=f"{verdict.reason}.\n{reasons}\n\nPatch digest `{ticket.digest[:16]}`.",
-    )
+    summary = f"{verdict.reason}.\n{reasons}\n\nPatch digest `{ticket.digest[:16]}`."
+    yield _check_run(ticket, ticket.id, "interlock", tip, shown, summary)
 
 
-def _task(ticket: Ticket, item: TaskProgress) -> Iterator[CheckRun]:
-    heads = dict.fromkeys(head for head in (item.shown_on, item.commit) if head)
+def _task(ticket: Ticket, item: TaskProgress) -> Iterator[PublishCheck]:
+    heads = list(dict.fromkeys(head for head in (item.shown_on, item.commit) if head))
     if item.state in (TaskState.FAILED, TaskState.QUARANTINED) and ticket.tip and not heads:
-        heads = {ticket.tip: None}
+        heads = [ticket.tip]
+    summary = item.summary or item.task.brief
+    if item.evidence and item.state is not TaskState.LANDED:
+        summary = messages.evidence_text(item.evidence)
+    summary = f"{messages.one_line(item.task.title)}\n\n{quote_safe(summary)[:20_000]}"
+    name = f"interlock / {messages.number(item.task.id)}"
     for head in heads:
-        if head == ticket.base:
-            continue
-        conclusion, title, buttons = _task_state(item)
-        summary = item.summary or item.task.brief
-        if item.evidence and item.state is not TaskState.LANDED:
-            summary = messages.evidence_text(item.evidence)
-        yield CheckRun(
-            name=f"interlock / {messages.number(item.task)}",
-            head=head,
-            external_id=f"{item.task.id}@{head[:12]}",
-            conclusion=conclusion,
-            title=title,
-            summary=f"{messages.one_line(item.task.title)}\n\n{quote_safe(summary)[:20_000]}",
-            buttons=buttons,
-        )
+        if head != ticket.base:
+            yield _check_run(ticket, item.task.id, name, head, _task_shown(item), summary)
 
 
-def _task_state(item: TaskProgress) -> tuple[Conclusion | None, str, tuple[Button, ...]]:
-    match item.state:
-        case TaskState.LANDED:
-            return "success", f"Landed as {(item.commit or '')[:12]}", ()
-        case TaskState.HELD:
-            return "action_required", messages.one_line("Held: " + "; ".join(item.held), 200), (RELEASE,)
-        case TaskState.FAILED | TaskState.QUARANTINED:
-            reason = item.evidence.reason if item.evidence else "failed"
-            return "failure", messages.one_line(reason), (RETRY,)
-        case TaskState.CANCELLED:
-            return "cancelled", "Cancelled", ()
-        case TaskState.SUBMITTED:
-            return None, "Being checked on the branch", ()
-        case _:
-            return None, f"Being written (attempt {max(item.attempt, 1)})", ()
+def _task_shown(item: TaskProgress) -> Shown:
+    failure = messages.one_line(item.evidence.reason if item.evidence else "failed")
+    by_state: dict[TaskState, Shown] = {
+        TaskState.LANDED: ("success", f"Landed as {(item.commit or '')[:12]}", ()),
+        TaskState.HELD: ("action_required", messages.one_line("Held: " + "; ".join(item.held)), (RELEASE,)),
+        TaskState.FAILED: ("failure", failure, (RETRY,)),
+        TaskState.QUARANTINED: ("failure", failure, (RETRY,)),
+        TaskState.CANCELLED: ("cancelled", "Cancelled", ()),
+        TaskState.SUBMITTED: (None, "Being checked on the branch", ()),
+    }
+    return by_state.get(item.state, (None, f"Being written (attempt {max(item.attempt, 1)})", ()))

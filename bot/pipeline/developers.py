@@ -4,160 +4,106 @@ Reads RunSucceeded, RunFailed, EntryLanded and EntryReturned of single changes. 
 ticket's lane. `after` and new runs start from landed commits only.
 """
 
-from __future__ import annotations
-
 from bot.pipeline import messages
-from bot.pipeline.turn import INTERRUPTED_LIMIT, Turn
-from schemas.base import CheckCommand, Evidence
+from bot.pipeline.turn import INTERRUPTED_LIMIT, Said, Turn
+from schemas import events as e
+from schemas.base import Evidence
 from schemas.effects import RunAgent
-from schemas.events import EntryLanded, EntryReturned, RunFailed, RunSucceeded
-from schemas.lane import EntryState, ErrorClass, NewEntry
+from schemas.lane import EntryState, ErrorClass
+from schemas.policy import PolicyCheck
 from schemas.ticket import RunState, TaskProgress, TaskState, Ticket, TicketState
 
 
 def advance(turn: Turn) -> None:
     """Free what waits, then start what is ready, as far as runners are allowed."""
-    if turn.ticket.state is not TicketState.BUILDING or turn.ticket.base is None:
+    if turn.ticket.state is not TicketState.BUILDING:
         return
     landed = {item.task.id for item in turn.ticket.tasks if item.state is TaskState.LANDED}
     for item in turn.ticket.tasks:
         if item.state is TaskState.WAITING and set(item.task.after) <= landed:
-            turn.move_task(item, "free")
-    for item in turn.ticket.tasks:
+            item = turn.move_task(item, "free")
         running = sum(other.state is TaskState.RUNNING for other in turn.ticket.tasks)
         if item.state is TaskState.READY and running < turn.ticket.policy.concurrency.runs:
             _start(turn, item)
 
 
 def _start(turn: Turn, item: TaskProgress) -> None:
-    ticket = turn.ticket
-    base = ticket.tip or ticket.base
-    if base is None:
-        return
-    attempt = item.attempt + 1
-    reworked = item.evidence is not None
-    turn.move_task(
-        item,
-        "start",
-        attempt=attempt,
-        base=base,
-        run=RunState.STARTED,
-        shown_on=ticket.tip if ticket.tip != ticket.base else None,
-    )
-    turn.because(f"{'rework' if reworked else 'run'} {item.task.id}.{attempt}")
-    turn.effects.append(
-        RunAgent(
-            **turn.base_of_effect(f"run:{item.task.id.rsplit('/', 1)[1]}.{attempt}"),
-            role="rework" if reworked else "developer",
-            attempt=attempt,
-            base=base,
-            title=ticket.title,
-            scope=ticket.scope,
-            task=item.task,
-            siblings=tuple(o for other in ticket.tasks if other.task.id != item.task.id for o in other.task.owns),
-            evidence=item.evidence,
-            checks=fast_checks(ticket),
-            protected=ticket.policy.protected,
-            shared=ticket.policy.shared,
-            limits=item.task.limits,
-            model=ticket.policy.models.developer,
-        )
-    )
+    ticket, policy = turn.ticket, turn.ticket.policy
+    base, attempt = ticket.tip or ticket.base, item.attempt + 1
+    shown_on = ticket.tip if ticket.tip != ticket.base else None
+    turn.move_task(item, "start", run=RunState.STARTED, attempt=attempt, base=base, shown_on=shown_on)
+    turn.because(f"{'rework' if item.evidence else 'run'} {item.task.id}.{attempt}")
+    turn.want(
+        RunAgent, f"run:{messages.number(item.task.id)}.{attempt}", role="rework" if item.evidence else "developer",
+        attempt=attempt, model=policy.models.developer, base=base, title=ticket.title, scope=ticket.scope, task=item.task,
+        siblings=tuple(glob for other in ticket.tasks if other.task.id != item.task.id for glob in other.task.owns),
+        evidence=item.evidence, checks=fast_checks(ticket), protected=policy.protected, shared=policy.shared,
+        limits=item.task.limits,
+    )  # fmt: skip
 
 
-def fast_checks(ticket: Ticket) -> tuple[CheckCommand, ...]:
+def fast_checks(ticket: Ticket) -> tuple[PolicyCheck, ...]:
     """The policy's checks that gate every task."""
-    return tuple(
-        CheckCommand(name=c.name, command=c.command, timeout_seconds=c.timeout_seconds)
-        for c in ticket.policy.checks
-        if c.fast
-    )
+    return tuple(check for check in ticket.policy.checks if check.fast)
 
 
-def gate_of(ticket: Ticket, item: TaskProgress) -> tuple[CheckCommand, ...]:
-    """A task's gate: its plan's checks and the policy's fast ones; a plan's check never replaces a policy check."""
-    named = {check.name: check for check in (*item.task.checks, *fast_checks(ticket))}
-    return tuple(named.values())
-
-
-def _running(turn: Turn, task_id: str, attempt: int) -> TaskProgress | None:
-    """The task, if this is the outcome of the run that it waits for (late outcomes of older runs are nothing)."""
-    item = turn.task(task_id)
-    if item is None or item.state is not TaskState.RUNNING or item.attempt != attempt:
+def _ended(turn: Turn, event: e.RunSucceeded | e.RunFailed) -> TaskProgress | None:
+    """The task whose run this is the end of, with the usage counted; late outcomes of older runs are nothing."""
+    item = turn.task(event.task)
+    if item is None or item.state is not TaskState.RUNNING or item.attempt != event.attempt:
         return None
-    return item
+    turn.set(usage=turn.ticket.usage.plus(event.usage))
+    return turn.set_task(item, usage=item.usage.plus(event.usage))
 
 
-def run_succeeded(turn: Turn, event: RunSucceeded) -> None:
-    """Put the change request into the ticket's lane; a new attempt supersedes the old one in the same transaction."""
-    item = _running(turn, event.task, event.attempt)
+def run_succeeded(turn: Turn, event: e.RunSucceeded) -> None:
+    """Put the change request into the ticket's lane; a new attempt supersedes the old one in the same transaction.
+
+    Its gate: the plan's checks and the policy's fast ones; a plan's check never replaces a policy check.
+    """
+    item = _ended(turn, event)
     if item is None:
         return
-    ticket = turn.ticket
-    turn.add_usage(event.usage)
-    turn.move_task(
-        item,
-        "hold" if event.holds else "submit",
-        run=RunState.SUCCEEDED,
-        change=event.change.id,
-        held=event.holds,
-        summary=event.summary,
-        usage=item.usage.plus(event.usage),
-    )
-    turn.because(f"{event.change.id} submitted" + (f", held: {'; '.join(event.holds)}" if event.holds else ""))
-    turn.enqueue.append(
-        NewEntry(
-            id=event.change.id,
-            lane=ticket.lane,
-            ticket=ticket.id,
-            task=item.task.id,
-            fork=ticket.base,
-            change=event.change,
-            owns=event.change.owns,
-            checks=gate_of(ticket, item),
-            held=event.holds,
-        )
-    )
-    if event.holds:
-        turn.comment(f"held:{event.change.id}", messages.held(ticket, item, event.change.id, event.holds))
+    change, holds = event.change, event.holds
+    action = "hold" if holds else "submit"
+    turn.move_task(item, action, ended="succeed", change=change.id, held=holds, summary=event.summary)
+    turn.because(f"{change.id} submitted" + (f", held: {'; '.join(holds)}" if holds else ""))
+    gate = {check.name: check for check in (*item.task.checks, *fast_checks(turn.ticket))}
+    turn.put(change.id, turn.ticket.lane, task=item.task.id, change=change, owns=change.owns,
+             checks=tuple(gate.values()), held=holds)  # fmt: skip
+    if holds:
+        turn.comment(f"held:{change.id}", messages.held(item.task, change.id, holds))
 
 
-def run_failed(turn: Turn, event: RunFailed) -> None:
+def run_failed(turn: Turn, event: e.RunFailed) -> None:
     """Try again with the evidence, or ask a person once the attempts are used up."""
-    item = _running(turn, event.task, event.attempt)
-    if item is None:
-        return
-    turn.add_usage(event.usage)
-    item = turn.set_task(item, usage=item.usage.plus(event.usage))
-    if event.interrupted and item.interrupted < INTERRUPTED_LIMIT:
-        turn.move_task(item, "return", run=RunState.INTERRUPTED, interrupted=item.interrupted + 1)
+    item = _ended(turn, event)
+    if item and event.interrupted and item.interrupted < INTERRUPTED_LIMIT:
+        turn.move_task(item, "return", ended="interrupt", interrupted=item.interrupted + 1)
         turn.because(f"run {event.task}.{event.attempt} was cut by a restart")
-        return
-    _failure(turn, item, event.evidence, gave_up=event.gave_up)
+    elif item:
+        _failure(turn, item, event.evidence, gave_up=event.gave_up)
 
 
 def _failure(turn: Turn, item: TaskProgress, evidence: Evidence, *, gave_up: bool = False) -> None:
-    failures = item.failures + 1
-    run = RunState.FAILED if item.state is TaskState.RUNNING else item.run
-    turn.because(f"{item.task.id}: {evidence.reason} ({failures} of {turn.ticket.policy.attempts.task})")
-    if not gave_up and failures < turn.ticket.policy.attempts.task:
-        turn.move_task(item, "return", run=run, failures=failures, evidence=evidence)
-        return
-    turn.move_task(item, "fail", run=run, failures=failures, evidence=evidence)
-    turn.comment(f"failed:{item.task.id}.{item.attempt}", messages.task_failed(turn.ticket, item, evidence))
+    failures, limit = item.failures + 1, turn.ticket.policy.attempts.task
+    turn.because(f"{item.task.id}: {evidence.reason} ({failures} of {limit})")
+    again = failures < limit and not gave_up
+    item = turn.move_task(item, "return" if again else "fail", ended="fail", failures=failures, evidence=evidence)
+    if not again:
+        turn.comment(f"failed:{item.task.id}.{item.attempt}", messages.task_failed(item, evidence))
 
 
-def change_landed(turn: Turn, event: EntryLanded) -> None:
+def change_landed(turn: Turn, event: e.EntryLanded) -> None:
     """The task's commit is on the branch."""
     item = turn.task(event.task)
-    if item is None or item.change != event.entry or item.state not in (TaskState.SUBMITTED, TaskState.HELD):
-        return
-    turn.move_task(item, "land", commit=event.commit, paths=event.paths, held=(), evidence=None)
-    turn.set(tip=event.commit)
-    turn.because(f"{event.entry} {event.state} as {event.commit[:12]}")
+    if item and item.change == event.entry and item.state in (TaskState.SUBMITTED, TaskState.HELD):
+        turn.move_task(item, "land", commit=event.commit, paths=event.paths, held=(), evidence=None)
+        turn.set(tip=event.commit)
+        turn.because(f"{event.entry} {event.state} as {event.commit[:12]}")
 
 
-def change_returned(turn: Turn, event: EntryReturned) -> None:
+def change_returned(turn: Turn, event: e.EntryReturned) -> None:
     """The queue sent a change back: to the agent with the evidence, or to a person."""
     item = turn.task(event.task)
     if item is None or item.change != event.entry or item.state is not TaskState.SUBMITTED:
@@ -168,27 +114,25 @@ def change_returned(turn: Turn, event: EntryReturned) -> None:
     elif event.state is EntryState.QUARANTINED:
         turn.move_task(item, "quarantine", evidence=event.evidence)
         turn.because(f"{event.entry} is in quarantine: {event.evidence.reason}")
-        turn.comment(f"quarantined:{event.entry}", messages.quarantined(turn.ticket, item, event.evidence))
+        turn.comment(f"quarantined:{event.entry}", messages.quarantined(item.task, event.evidence))
 
 
-def released(turn: Turn, change: str, by: str) -> bool:
-    """A person lets a held change go on."""
+def release(turn: Turn, event: Said, change: str) -> str:
+    """A person lets a held change go on. Returns the reply, empty if there is nothing to say."""
     for item in turn.ticket.tasks:
-        if item.state is TaskState.HELD and (not change or change in (item.change, item.task.id)):
+        if item.state is TaskState.HELD and change in ("", item.change, item.task.id):
             turn.move_task(item, "release")
-            turn.release.append((item.change or "", by))
-            turn.because(f"{item.change} released by {by}")
-            return True
-    return False
+            turn.release.append((item.change or "", event.by.login))
+            turn.because(f"{item.change} released by {event.by.login}")
+            return ""
+    return "No held change has that name; the status comment lists the tasks."
 
 
-def retried(turn: Turn, wanted: str) -> bool:
-    """A person wants a failed task to be tried again, with its attempts counted anew."""
-    found = False
-    for item in turn.ticket.tasks:
-        named = wanted in ("", item.task.id, item.task.id.rsplit("/", 1)[1])
-        if named and item.state in (TaskState.FAILED, TaskState.QUARANTINED):
-            turn.move_task(item, "retry", failures=0)
-            turn.because(f"{item.task.id} is tried again")
-            found = True
-    return found
+def retry(turn: Turn, event: Said, wanted: str) -> str:
+    """A person wants a failed task to be tried again, with its attempts counted anew. Returns the reply."""
+    failed = [item for item in turn.ticket.tasks if item.state in (TaskState.FAILED, TaskState.QUARANTINED)]
+    named = [item for item in failed if wanted in ("", item.task.id, messages.number(item.task.id))]
+    for item in named:
+        turn.move_task(item, "retry", failures=0)
+        turn.because(f"{item.task.id} is tried again")
+    return "" if named else "No task of that name waits for another try."

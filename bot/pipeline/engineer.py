@@ -4,26 +4,16 @@ Reads IssueLabelled, RepositoryRead, RepositoryRefused, QuestionsAsked, ScopeSub
 CommentAdded (answers) and Ticked (silence). Wants ReadRepository, RunAgent and comments. Never waits in memory.
 """
 
-from __future__ import annotations
-
 import hashlib
+from collections.abc import Set
 from datetime import datetime, timedelta
 
 from bot.pipeline import messages
-from bot.pipeline.turn import INTERRUPTED_LIMIT, Turn
+from bot.pipeline.turn import INTERRUPTED_LIMIT, Said, Turn
 from bot.rules import gating
 from bot.rules.sanitise import clean
-from schemas.effects import ReadRepository, RunAgent
-from schemas.events import (
-    AgentDeclined,
-    AgentFailed,
-    CommentAdded,
-    IssueLabelled,
-    QuestionsAsked,
-    RepositoryRead,
-    RepositoryRefused,
-    ScopeSubmitted,
-)
+from schemas import events as e
+from schemas.effects import ReadRepository
 from schemas.plan import Answer
 from schemas.ticket import Ticket, TicketState
 
@@ -31,52 +21,40 @@ TRIGGER_LABEL = "interlock"
 BEST_JUDGEMENT = "Nobody answered; use your best judgement and state it as an assumption."
 
 
-def open_ticket(event: IssueLabelled, now: datetime, generation: int) -> Turn | None:
-    """The ticket of a freshly labelled issue; None if this label by this person requests nothing."""
+def open_ticket(event: e.Event, now: datetime, generation: int) -> Turn | str:
+    """The ticket of a freshly labelled issue; a sentence if this event requests nothing."""
+    if not isinstance(event, e.IssueLabelled):
+        return f"{event.kind} for a ticket that does not exist"
     if event.label != TRIGGER_LABEL or not event.by.writes:
-        return None
+        return f"label {event.label!r} by {event.by.login} requests nothing"
     title, removed_title = clean(event.title)
     body, removed_body = clean(event.body)
     ticket = Ticket(
-        id=event.ticket,
-        repo=event.repo,
-        installation=event.installation,
-        issue=event.issue,
-        generation=generation,
-        requester=event.by,
-        author=event.author,
-        title=title,
-        body=body,
+        id=event.ticket, repo=event.repo, installation=event.installation, issue=event.issue, generation=generation,
+        requester=event.by, author=event.author, title=title, body=body, opened_at=now,
         text_digest=hashlib.sha256(f"{event.title}\n{event.body}".encode("utf-8", "surrogatepass")).hexdigest(),
         hidden_removed=removed_title + removed_body,
-        opened_at=now,
-    )
+    )  # fmt: skip
     turn = Turn(ticket, now)
     turn.because(f"labelled by {event.by.login}, who may write")
-    turn.effects.append(ReadRepository(**turn.base_of_effect("read:1")))
+    turn.want(ReadRepository, "read:1")
     return turn
 
 
-def repository_read(turn: Turn, event: RepositoryRead) -> None:
+def repository_read(turn: Turn, event: e.RepositoryRead) -> None:
     """Start clarifying on the base as it stands now."""
     if turn.ticket.state is not TicketState.OPENED:
         return
     turn.move(
-        "read",
-        f"read {event.base_ref} at {event.base[:12]}",
-        base_ref=event.base_ref,
-        base=event.base,
-        policy=event.policy,
-        policy_note=event.policy_note,
-        outline=event.outline,
-        single_writer=event.single_writer,
-    )
+        "read", f"read {event.base_ref} at {event.base[:12]}", base_ref=event.base_ref, base=event.base,
+        policy=event.policy, policy_note=event.policy_note, outline=event.outline, single_writer=event.single_writer,
+    )  # fmt: skip
     if not gating.may_steer(turn.ticket, turn.ticket.requester):
         why = f"The policy asks for an admin to label issues, which {turn.ticket.requester.login} is not."
         turn.move("decline", why, note=why)
 
 
-def repository_refused(turn: Turn, event: RepositoryRefused) -> None:
+def repository_refused(turn: Turn, event: e.RepositoryRefused) -> None:
     """This repository cannot be worked on."""
     if turn.ticket.state is TicketState.OPENED:
         turn.move("decline", event.reason, note=event.reason)
@@ -84,140 +62,111 @@ def repository_refused(turn: Turn, event: RepositoryRefused) -> None:
 
 def advance(turn: Turn) -> None:
     """Clarifying means that exactly one Engineer is at work."""
-    ticket = turn.ticket
-    if ticket.state is not TicketState.CLARIFYING or ticket.agent_running or ticket.base is None:
-        return
-    attempt = ticket.engineer_attempt + 1
-    turn.because(f"Engineer run {attempt}")
-    turn.effects.append(
-        RunAgent(
-            **turn.base_of_effect(f"engineer:{attempt}"),
-            role="engineer",
-            attempt=attempt,
-            base=ticket.base,
-            title=ticket.title,
-            body=ticket.body,
-            questions=ticket.questions,
-            outline=ticket.outline,
-            checks=ticket.policy.checks,
-            first_question=len(ticket.questions) + 1,
-            limits=ticket.policy.limits,
-            model=ticket.policy.models.engineer,
-        )
-    )
-    turn.set(agent_running=True, engineer_attempt=attempt)
+    if turn.ticket.state is TicketState.CLARIFYING and not turn.ticket.agent_running:
+        attempt = turn.ticket.engineer_attempt + 1
+        turn.call_agent("engineer", attempt, turn.ticket.policy.models.engineer)
+        turn.set(engineer_attempt=attempt)
 
 
-def questions_asked(turn: Turn, event: QuestionsAsked) -> None:
+def questions_asked(turn: Turn, event: e.QuestionsAsked) -> None:
     """Put the questions to people, numbered over the ticket's life."""
     ticket = turn.ticket
-    if ticket.state not in (TicketState.CLARIFYING, TicketState.PLANNING) or not ticket.agent_running:
+    if not turn.agent_ended(event.usage):
         return
-    start = len(ticket.questions)
-    asked = tuple(
-        question.model_copy(update={"number": start + index, "answer": None})
-        for index, question in enumerate(event.questions, 1)
-    )
+    first = len(ticket.questions) + 1
+    asked = tuple(q.model_copy(update={"number": n, "answer": None}) for n, q in enumerate(event.questions, first))
     deadline = turn.now + timedelta(hours=ticket.policy.questions.deadline_hours)
-    turn.add_usage(event.usage)
-    turn.move(
-        "ask",
-        f"{len(asked)} questions",
-        questions=ticket.questions + asked,
-        agent_running=False,
-        failures=0,
-        resume=ticket.state,
-        wake_at=deadline,
-    )
-    turn.comment(f"questions:{start + 1}", messages.questions(turn.ticket, asked))
+    turn.move("ask", f"{len(asked)} questions", questions=ticket.questions + asked, failures=0, wake_at=deadline)
+    turn.comment(f"questions:{first}", messages.questions(ticket, asked))
 
 
-def answered(turn: Turn, event: CommentAdded, number: int | None, text: str) -> bool:
+def answer(turn: Turn, event: Said, rest: str) -> str:
+    """A writer answers the question whose number comes first. Returns the reply, empty if there is nothing to say."""
+    number, _, text = rest.partition(" ")
+    if number and answered(turn, event, text, number):
+        return ""
+    return "No open question has that number. Say `/interlock answer 2 your answer`."
+
+
+def answered(turn: Turn, event: Said, text: str, number: str = "") -> bool:
     """A writer answered: all open questions, or the one named. False if no such question is open."""
-    answer = Answer(by=event.by.login, at=event.at, text=clean(text)[0])
-    wanted = [q for q in turn.ticket.questions if q.answer is None and number in (None, q.number)]
+    wanted = {q.number for q in turn.ticket.questions if q.answer is None and number in ("", str(q.number))}
     if turn.ticket.state is not TicketState.ASKING or not wanted:
         return False
-    numbers = {question.number for question in wanted}
-    turn.set(
-        questions=tuple(
-            q.model_copy(update={"answer": answer}) if q.number in numbers else q for q in turn.ticket.questions
-        )
-    )
-    turn.because(f"{event.by.login} answered {', '.join(str(n) for n in sorted(numbers))}")
-    go_on_when_answered(turn)
+    turn.because(f"{event.by.login} answered {', '.join(str(n) for n in sorted(wanted))}")
+    _record(turn, wanted, Answer(by=event.by.login, at=event.at, text=clean(text)[0]))
     return True
+
+
+def _record(turn: Turn, numbers: Set[int], said: Answer) -> None:
+    questions = turn.ticket.questions
+    turn.set(questions=tuple(q.model_copy(update={"answer": said}) if q.number in numbers else q for q in questions))
+    go_on_when_answered(turn)
 
 
 def go_on_when_answered(turn: Turn) -> None:
     """Back to whoever asked, once nothing is open."""
-    if any(question.answer is None for question in turn.ticket.questions):
-        return
-    back = "plan" if turn.ticket.resume is TicketState.PLANNING else "clarify"
-    turn.move(back, "all questions are answered", resume=None, wake_at=None, offered=())
+    if all(question.answer for question in turn.ticket.questions):
+        back = "plan" if turn.ticket.scope else "clarify"
+        turn.move(back, "all questions are answered", wake_at=None, offered=())
 
 
-def offer(turn: Turn, event: CommentAdded) -> None:
+def offer(turn: Turn, event: e.CommentAdded) -> None:
     """Keep what the issue's author says until a writer vouches for it."""
     ticket = turn.ticket
     if ticket.state is TicketState.ASKING and event.by.id == ticket.author.id and event.by.type == "User":
-        answer = Answer(by=event.by.login, at=event.at, text=clean(event.body)[0])
-        turn.set(offered=(*ticket.offered, answer)[-5:])
+        offered = Answer(by=event.by.login, at=event.at, text=clean(event.body)[0])
+        turn.set(offered=(*ticket.offered, offered)[-5:])
         turn.because(f"kept the answer of {event.by.login} until a writer accepts it")
 
 
-def accept(turn: Turn, event: CommentAdded) -> bool:
+def accept(turn: Turn, event: Said, rest: str) -> str:
     """A writer vouches for the author's answers."""
-    if turn.ticket.state is not TicketState.ASKING or not turn.ticket.offered:
-        return False
-    text = "\n\n".join(answer.text for answer in turn.ticket.offered)
-    return answered(turn, event, None, text)
+    text = "\n\n".join(offered.text for offered in turn.ticket.offered)
+    if turn.ticket.offered and answered(turn, event, text):
+        return ""
+    return "The issue's author has left no answer to accept."
 
 
-def silence(turn: Turn) -> None:
+def silence(turn: Turn, event: e.Ticked) -> None:
     """The deadline for answers has passed."""
     ticket = turn.ticket
     if ticket.state is not TicketState.ASKING or ticket.wake_at is None or ticket.wake_at > turn.now:
         return
     if ticket.policy.questions.on_silence == "stop":
-        turn.stop("nobody answered in time", f"silence:{len(ticket.questions)}", messages.silence(ticket))
+        turn.stop_and_ask("nobody answered in time", f"silence:{len(ticket.questions)}", messages.silence(ticket))
         return
-    answer = Answer(by="policy", at=turn.now, text=BEST_JUDGEMENT)
-    turn.set(questions=tuple(q if q.answer else q.model_copy(update={"answer": answer}) for q in ticket.questions))
-    go_on_when_answered(turn)
+    open_ones = {question.number for question in ticket.questions if question.answer is None}
+    _record(turn, open_ones, Answer(by="policy", at=turn.now, text=BEST_JUDGEMENT))
 
 
-def scope_submitted(turn: Turn, event: ScopeSubmitted) -> None:
+def scope_submitted(turn: Turn, event: e.ScopeSubmitted) -> None:
     """The scope is agreed."""
-    if turn.ticket.state is not TicketState.CLARIFYING or not turn.ticket.agent_running:
-        return
-    turn.add_usage(event.usage)
-    turn.move("settle", f"scope agreed: {event.scope.kind}", scope=event.scope, agent_running=False, failures=0)
+    if turn.agent_ended(event.usage, TicketState.CLARIFYING):
+        turn.move("settle", f"scope agreed: {event.scope.kind}", scope=event.scope, failures=0)
 
 
-def declined(turn: Turn, event: AgentDeclined) -> None:
+def declined(turn: Turn, event: e.AgentDeclined) -> None:
     """The Engineer or the Orchestrator says why this should not be done."""
-    if not turn.may("decline") or not turn.ticket.agent_running:
-        return
-    turn.add_usage(event.usage)
-    turn.move("decline", "declined by the agent", note=event.reason, agent_running=False)
-    turn.comment("declined", messages.declined(turn.ticket, event.reason))
+    if turn.agent_ended(event.usage):
+        turn.move("decline", "declined by the agent", note=event.reason)
+        turn.comment("declined", messages.declined(turn.ticket, event.reason))
 
 
-def failed(turn: Turn, event: AgentFailed, limit: int) -> None:
+def failed(turn: Turn, event: e.AgentFailed) -> None:
     """A run of the Engineer or the Orchestrator gave no answer: try again, then ask a person."""
     ticket = turn.ticket
-    if ticket.state not in (TicketState.CLARIFYING, TicketState.PLANNING) or not ticket.agent_running:
+    if not turn.agent_ended(event.usage):
         return
-    turn.add_usage(event.usage)
-    turn.set(agent_running=False, faults=event.faults)
+    turn.set(faults=event.faults)
     if event.interrupted and ticket.interrupted < INTERRUPTED_LIMIT:
         turn.set(interrupted=ticket.interrupted + 1)
         turn.because("the run was cut by a restart")
         return
-    failures = ticket.failures + 1
+    attempts, failures = ticket.policy.attempts, ticket.failures + 1
+    limit = attempts.plan if ticket.state is TicketState.PLANNING else attempts.scope
     turn.set(failures=failures)
     turn.because(f"no answer ({failures} of {limit}): {event.reason}")
     if failures >= limit:
         attempt = ticket.engineer_attempt + ticket.orchestrator_attempt
-        turn.stop(event.reason, f"agent-failed:{attempt}", messages.agent_failed(ticket, event.reason), failures=0)
+        turn.stop_and_ask(event.reason, f"agent-failed:{attempt}", messages.agent_failed(event.reason))

@@ -1,116 +1,100 @@
-"""What people say in comments and by buttons, brought to the stage that it concerns. Only writers are heard."""
+"""What people say in comments, by buttons and on the issue itself, brought to its stage. Only writers are heard."""
 
-from __future__ import annotations
+from collections.abc import Callable
 
 from bot.pipeline import developers, engineer, messages, orchestrator
-from bot.pipeline.turn import Turn
+from bot.pipeline.turn import Said, Turn
 from bot.rules import gating
-from bot.rules.commands import Command, parse
-from schemas.effects import CancelRuns, ReadRepository
-from schemas.events import ButtonPressed, CommentAdded
-from schemas.ticket import RunState, TaskState, TicketState
+from bot.rules.commands import parse
+from schemas import events as e
+from schemas.effects import ReadRepository
+from schemas.ticket import TaskState, TicketState
 
 
-def comment_added(turn: Turn, event: CommentAdded) -> None:
+def comment_added(turn: Turn, event: e.CommentAdded) -> None:
     """A command on the first line, or else an answer to what is asked."""
     command = parse(event.body)
     if not gating.may_steer(turn.ticket, event.by):
         engineer.offer(turn, event)
         turn.because(f"{event.by.login} may not write here: the comment changes nothing")
-        return
-    if command is None:
-        if not engineer.answered(turn, event, None, event.body):
-            turn.because("a comment that answers nothing")
-        return
-    turn.because(f"{event.by.login}: /interlock {command.verb}")
-    reply = _obey(turn, event, command)
-    if reply:
-        turn.comment(f"reply:{event.comment}", reply)
+    elif command is not None:
+        turn.because(f"{event.by.login}: /interlock {command.verb}")
+        obey = _COMMANDS.get(command.verb)
+        reply = obey(turn, event, command.rest) if obey else messages.HELP
+        if reply:
+            turn.comment(f"reply:{event.comment}", reply)
+    elif not engineer.answered(turn, event, event.body):
+        turn.because("a comment that answers nothing")
 
 
-def _obey(turn: Turn, event: CommentAdded, command: Command) -> str:
-    match command.verb:
-        case "answer":
-            number, _, text = command.rest.partition(" ")
-            if not number.isdigit() or not engineer.answered(turn, event, int(number), text):
-                return "No open question has that number. Say `/interlock answer 2 your answer`."
-        case "accept":
-            if not engineer.accept(turn, event):
-                return "The issue's author has left no answer to accept."
-        case "approve":
-            return orchestrator.approve(turn, event, command.rest)
-        case "replan":
-            return orchestrator.replan(turn, command.rest)
-        case "release":
-            if not developers.released(turn, command.rest, event.by.login):
-                return "No held change has that name; the status comment lists the tasks."
-        case "retry":
-            if not developers.retried(turn, command.rest):
-                return "No task of that name waits for another try."
-        case "stop":
-            stop(turn, event.by.login)
-        case "resume":
-            return resume(turn)
-        case "status":
-            return messages.status(turn.ticket)
-        case "priority":
-            return "Priorities cannot be set yet."
-        case _:
-            return messages.HELP
-    return ""
-
-
-def button_pressed(turn: Turn, event: ButtonPressed) -> None:
+def button_pressed(turn: Turn, event: e.ButtonPressed) -> None:
     """Like the command of the same name, on the task whose check run carries the button."""
     if not gating.may_steer(turn.ticket, event.by):
         turn.because(f"{event.by.login} may not write here: the button does nothing")
         return
-    task = event.about.split("@", 1)[0]
     turn.because(f"{event.by.login} pressed {event.identifier}")
-    if event.identifier == "release":
-        developers.released(turn, task, event.by.login)
-    elif event.identifier == "retry":
-        developers.retried(turn, task)
+    if event.identifier in ("release", "retry"):
+        _COMMANDS[event.identifier](turn, event, event.about.split("@", 1)[0])
 
 
-def stop(turn: Turn, by: str) -> None:
+def _stop(turn: Turn, event: Said, rest: str) -> str:
     """Stop where it is: agents are stopped, queued changes taken back; nothing on the branch is undone."""
-    ticket = turn.ticket
-    if not turn.may("stop"):
-        return
-    resume_in = ticket.state
-    if resume_in in (TicketState.REVIEWING, TicketState.LANDING):
-        resume_in = TicketState.TRIALING
-    for item in ticket.tasks:
-        if item.state in (TaskState.RUNNING, TaskState.SUBMITTED):
-            run = RunState.CANCELLED if item.state is TaskState.RUNNING else item.run
-            turn.move_task(item, "return", run=run)
-    turn.withdraw.append("*")
-    turn.effects.append(CancelRuns(**turn.base_of_effect(f"cancel:{ticket.version}")))
-    turn.move("stop", f"stopped by {by}", resume=resume_in, note=f"Stopped by {by}.", agent_running=False)
-    turn.set(trial_running=False, rebasing=False, wake_at=None)
+    if turn.may("stop"):
+        for item in turn.ticket.tasks:
+            if item.state in (TaskState.RUNNING, TaskState.SUBMITTED, TaskState.HELD):
+                turn.move_task(item, "return", ended="cancel")
+        turn.take_back()
+        turn.stop(f"stopped by {event.by.login}", f"Stopped by {event.by.login}.")
+    return ""
 
 
-def resume(turn: Turn) -> str:
+def _resume(turn: Turn, event: Said, rest: str) -> str:
     """Go on where it was stopped."""
     ticket = turn.ticket
     if ticket.state is not TicketState.STOPPED or ticket.resume is None:
         return "Nothing is stopped here."
-    turn.move(f"resume:{ticket.resume}", "resumed", resume=None, note="", failures=0)
-    turn.set(agent_running=False, trial_running=False, waits_for="")
+    turn.move(f"resume:{ticket.resume}", "resumed", resume=None, note="", failures=0, trial_running=False, waits_for="")
     if turn.ticket.state is TicketState.OPENED:
-        turn.effects.append(ReadRepository(**turn.base_of_effect(f"read:{ticket.version}")))
+        turn.want(ReadRepository, f"read:{ticket.version}")
     if turn.ticket.state is TicketState.ASKING:
         engineer.go_on_when_answered(turn)
     return ""
 
 
-def cancel(turn: Turn, why: str) -> None:
+_COMMANDS: dict[str, Callable[[Turn, Said, str], str]] = {
+    "answer": engineer.answer,
+    "accept": engineer.accept,
+    "approve": orchestrator.approve,
+    "replan": orchestrator.replan,
+    "release": developers.release,
+    "retry": developers.retry,
+    "stop": _stop,
+    "resume": _resume,
+    "status": lambda turn, event, rest: messages.status(turn.ticket),
+}
+"""What each does with the rest of the comment; it returns what to reply, empty if the ticket's own messages say it."""
+
+
+def issue_labelled(turn: Turn, event: e.IssueLabelled) -> None:
+    """The label of a ticket that is there already."""
+    turn.because("the ticket is open already")
+
+
+def issue_unlabelled(turn: Turn, event: e.IssueUnlabelled) -> None:
+    """Taking our label off cancels the ticket."""
+    if event.label == engineer.TRIGGER_LABEL:
+        _cancel(turn, f"{event.by.login} took the label off")
+
+
+def issue_closed(turn: Turn, event: e.IssueClosed) -> None:
+    """Closing the issue cancels the ticket."""
+    _cancel(turn, f"the issue was {event.how} by {event.by.login}")
+
+
+def _cancel(turn: Turn, why: str) -> None:
     """The issue is gone: nothing of this ticket goes on."""
-    ticket = turn.ticket
-    for item in ticket.tasks:
-        if item.state not in (TaskState.LANDED, TaskState.CANCELLED):
+    for item in turn.ticket.tasks:
+        if item.state is not TaskState.LANDED:
             turn.move_task(item, "cancel")
-    turn.withdraw.append("*")
-    turn.effects.append(CancelRuns(**turn.base_of_effect(f"cancel:{ticket.version}")))
+    turn.take_back()
     turn.move("cancel", why, note=why, agent_running=False, wake_at=None)

@@ -1,16 +1,19 @@
 """One decision while it is being made: the ticket as it changes and what comes of it."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from bot.rules.states import RUN_MOVES, TASK_MOVES, TICKET_MOVES, IllegalMove, leads, may, move
+from bot.rules.states import RUN_MOVES, TASK_MOVES, TICKET_MOVES, may, move
 from schemas.agent import Usage
+from schemas.base import Evidence, Role
 from schemas.decision import Decision
-from schemas.effects import Effect, PostComment
+from schemas.effects import CancelRuns, Effect, PostComment, RunAgent
+from schemas.events import ButtonPressed, CommentAdded
 from schemas.lane import NewEntry
 from schemas.ticket import RunState, TaskProgress, TaskState, Ticket, TicketState
+
+Said = CommentAdded | ButtonPressed
 
 INTERRUPTED_LIMIT = 20
 """Runs of one task (or of the Engineer or Orchestrator) that restarts of ours may cut before a person is asked."""
@@ -49,57 +52,72 @@ class Turn:
         """One task of the ticket."""
         return next((item for item in self.ticket.tasks if item.task.id == task_id), None)
 
-    def move_task(self, item: TaskProgress, action: str, **changes: Any) -> TaskProgress:
-        """Move a task along its table."""
+    def move_task(self, item: TaskProgress, action: str, ended: str = "", **changes: Any) -> TaskProgress:
+        """Move a task along its table; a run of it that is under way makes the move `ended` along its own."""
+        if ended and item.state is TaskState.RUNNING:
+            changes["run"] = move(RUN_MOVES, RunState.STARTED, ended)
         return self.set_task(item, state=move(TASK_MOVES, item.state, action), **changes)
 
     def set_task(self, item: TaskProgress, **changes: Any) -> TaskProgress:
-        """Change fields of a task. Raises IllegalMove for a run that its table does not let end like this."""
-        run = changes.get("run")
-        if run not in (None, item.run, RunState.STARTED) and not leads(RUN_MOVES, item.run, run):
-            raise IllegalMove(f"a run cannot go from {item.run} to {run}")
+        """Change fields of a task."""
         new = item.model_copy(update=changes)
         self.set(tasks=tuple(new if other.task.id == new.task.id else other for other in self.ticket.tasks))
         return new
 
-    def add_usage(self, usage: Usage) -> None:
-        """Count what a run consumed."""
-        self.set(usage=self.ticket.usage.plus(usage))
-
-    def base_of_effect(self, name: str) -> dict[str, Any]:
-        """The fields that every effect of this ticket has; `name` makes the key."""
+    def want(self, effect: Callable[..., Effect], name: str, **fields: Any) -> None:
+        """Something that must happen; `name` makes the key by which a repeat finds it."""
         ticket = self.ticket
-        return {
-            "key": f"{ticket.id}:{name}",
-            "ticket": ticket.id,
-            "repo": ticket.repo,
-            "installation": ticket.installation,
-        }
+        common = {"ticket": ticket.id, "repo": ticket.repo, "installation": ticket.installation}
+        self.effects.append(effect(key=f"{ticket.id}:{name}", **common, **fields))
 
     def comment(self, name: str, body: str) -> None:
         """A new comment on the issue, made once for this name."""
-        self.effects.append(PostComment(**self.base_of_effect(name), issue=self.ticket.issue, body=body))
+        self.want(PostComment, name, issue=self.ticket.issue, body=body)
 
-    def stop(self, why: str, name: str, body: str, **changes: Any) -> None:
-        """Stop the ticket where it is, remember where it goes on, and tell people."""
-        resume = self.ticket.state
-        if resume in (TicketState.REVIEWING, TicketState.LANDING):
-            resume = TicketState.TRIALING
-        self.move("stop", why, resume=resume, note=why, wake_at=None, agent_running=False, **changes)
+    def put(self, entry: str, lane: str, **fields: Any) -> None:
+        """Put an entry of this ticket into a lane."""
+        self.enqueue.append(NewEntry(id=entry, lane=lane, ticket=self.ticket.id, fork=self.ticket.base, **fields))
+
+    def call_agent(self, role: Role, attempt: int, model: str | None) -> None:
+        """Start the Engineer or the Orchestrator on what the ticket holds."""
+        ticket, policy = self.ticket, self.ticket.policy
+        self.because(f"{role.title()} run {attempt}")
+        self.want(
+            RunAgent, f"{role}:{attempt}", role=role, attempt=attempt, model=model, base=ticket.base, title=ticket.title,
+            body=ticket.body, questions=ticket.questions, scope=ticket.scope, outline=ticket.outline, faults=ticket.faults,
+            evidence=Evidence(reason=ticket.note) if ticket.note else None, checks=policy.checks, limits=policy.limits,
+            protected=policy.protected, shared=policy.shared, max_tasks=policy.max_tasks,
+            first_task=len(ticket.tasks) + 1, first_question=len(ticket.questions) + 1,
+        )  # fmt: skip
+        self.set(agent_running=True)
+
+    def agent_ended(self, usage: Usage, state: TicketState | None = None) -> bool:
+        """Whether the Engineer or Orchestrator was awaited (in this state); then it is no longer at work."""
+        awaited = self.ticket.agent_running and state in (None, self.ticket.state)
+        if awaited:
+            self.set(agent_running=False, usage=self.ticket.usage.plus(usage))
+        return awaited
+
+    def take_back(self) -> None:
+        """Stop the agents, and take what is queued out of the lanes."""
+        self.set(rebasing=False)
+        self.withdraw.append("*")
+        self.want(CancelRuns, f"cancel:{self.ticket.version}")
+
+    def stop(self, why: str, note: str = "") -> None:
+        """Stop the ticket where it is, and remember where it goes on."""
+        tried = self.ticket.state in (TicketState.REVIEWING, TicketState.LANDING)
+        resume = TicketState.TRIALING if tried else self.ticket.state
+        self.move("stop", why, resume=resume, wake_at=None, agent_running=False, note=note or why)
+
+    def stop_and_ask(self, why: str, name: str, body: str) -> None:
+        """Stop the ticket, and tell people what they must do."""
+        self.stop(why)
         self.comment(name, body)
-
-    def all_landed(self) -> bool:
-        """Whether every task that still counts is on the branch."""
-        live = [item for item in self.ticket.tasks if item.state is not TaskState.CANCELLED]
-        return bool(live) and all(item.state is TaskState.LANDED for item in live)
 
     def decision(self) -> Decision:
         """What is stored."""
         return Decision(
-            ticket=self.ticket,
-            effects=tuple(self.effects),
-            enqueue=tuple(self.enqueue),
-            release=tuple(self.release),
-            withdraw=tuple(self.withdraw),
-            why="; ".join(self.reasons) or "nothing to do",
-        )
+            ticket=self.ticket, effects=tuple(self.effects), enqueue=tuple(self.enqueue), release=tuple(self.release),
+            withdraw=tuple(self.withdraw), why="; ".join(self.reasons) or "nothing to do",
+        )  # fmt: skip

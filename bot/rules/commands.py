@@ -2,7 +2,7 @@
 
 from schemas.base import Frozen
 
-VERBS = {"approve", "accept", "replan", "answer", "stop", "resume", "retry", "release", "priority", "status", "help"}
+VERBS = {"approve", "accept", "replan", "answer", "stop", "resume", "retry", "release", "status", "help"}
 
 
 class Command(Frozen):
