@@ -11,6 +11,7 @@ from bot.pipeline import stages
 from schemas import events as e
 from schemas.base import Evidence, Person, RepoRef
 from schemas.decision import Decision
+from schemas.effects import PostComment
 from schemas.lane import Rebase
 from schemas.plan import Question, Scope, Task
 from schemas.policy import Attempts, Policy
@@ -43,7 +44,7 @@ def says(before: Ticket, text: str) -> Decision:
 
 
 def comments(decision: Decision) -> list[str]:
-    return [effect.body for effect in decision.effects if effect.kind == "post_comment"]
+    return [effect.body for effect in decision.effects if isinstance(effect, PostComment)]
 
 
 def test_each_event_has_its_reaction() -> None:
