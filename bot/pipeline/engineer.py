@@ -75,14 +75,14 @@ def questions_asked(turn: Turn, event: e.QuestionsAsked) -> None:
         return
     first = len(ticket.questions) + 1
     asked = tuple(q.model_copy(update={"number": n, "answer": None}) for n, q in enumerate(event.questions, first))
-    deadline = turn.now + timedelta(hours=ticket.policy.questions.deadline_hours)
-    turn.move("ask", f"{len(asked)} questions", questions=ticket.questions + asked, failures=0, wake_at=deadline)
+    turn.move("ask", f"{len(asked)} questions", questions=ticket.questions + asked, failures=0)
+    wait_for_answers(turn)
     turn.comment(f"questions:{first}", messages.questions(ticket, asked))
 
 
 def answer(turn: Turn, event: Said, rest: str) -> str:
     """A writer answers the question whose number comes first. Returns the reply, empty if there is nothing to say."""
-    number, _, text = rest.partition(" ")
+    number, text = (*rest.split(maxsplit=1), "", "")[:2]
     if number and answered(turn, event, text, number):
         return ""
     return "No open question has that number. Say `/interlock answer 2 your answer`."
@@ -101,14 +101,16 @@ def answered(turn: Turn, event: Said, text: str, number: str = "") -> bool:
 def _record(turn: Turn, numbers: Set[int], said: Answer) -> None:
     questions = turn.ticket.questions
     turn.set(questions=tuple(q.model_copy(update={"answer": said}) if q.number in numbers else q for q in questions))
-    go_on_when_answered(turn)
+    wait_for_answers(turn)
 
 
-def go_on_when_answered(turn: Turn) -> None:
-    """Back to whoever asked, once nothing is open."""
+def wait_for_answers(turn: Turn) -> None:
+    """Back to whoever asked, once nothing is open; until then, for as long as the policy has patience."""
     if all(question.answer for question in turn.ticket.questions):
         back = "plan" if turn.ticket.scope else "clarify"
         turn.move(back, "all questions are answered", wake_at=None, offered=())
+    else:
+        turn.set(wake_at=turn.now + timedelta(hours=turn.ticket.policy.questions.deadline_hours))
 
 
 def offer(turn: Turn, event: e.CommentAdded) -> None:

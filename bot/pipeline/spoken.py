@@ -38,12 +38,8 @@ def button_pressed(turn: Turn, event: e.ButtonPressed) -> None:
 
 
 def _stop(turn: Turn, event: Said, rest: str) -> str:
-    """Stop where it is: agents are stopped, queued changes taken back; nothing on the branch is undone."""
+    """Stop where it is."""
     if turn.may("stop"):
-        for item in turn.ticket.tasks:
-            if item.state in (TaskState.RUNNING, TaskState.SUBMITTED, TaskState.HELD):
-                turn.move_task(item, "return", ended="cancel")
-        turn.take_back()
         turn.stop(f"stopped by {event.by.login}", f"Stopped by {event.by.login}.")
     return ""
 
@@ -57,7 +53,7 @@ def _resume(turn: Turn, event: Said, rest: str) -> str:
     if turn.ticket.state is TicketState.OPENED:
         turn.want(ReadRepository, f"read:{ticket.version}")
     if turn.ticket.state is TicketState.ASKING:
-        engineer.go_on_when_answered(turn)
+        engineer.wait_for_answers(turn)
     return ""
 
 
@@ -97,4 +93,4 @@ def _cancel(turn: Turn, why: str) -> None:
         if item.state is not TaskState.LANDED:
             turn.move_task(item, "cancel")
     turn.take_back()
-    turn.move("cancel", why, note=why, agent_running=False, wake_at=None)
+    turn.move("cancel", why, note=why)

@@ -10,7 +10,7 @@ from schemas import events as e
 from schemas.base import Frozen
 from schemas.decision import Decision
 from schemas.effects import UpdateStatus
-from schemas.ticket import TaskState, Ticket, TicketState
+from schemas.ticket import Ticket, TicketState
 
 E = TypeVar("E", bound=Frozen)
 Reaction = Callable[[Turn, Frozen], None]
@@ -40,9 +40,6 @@ def _gave_up(turn: Turn, event: e.EffectGaveUp) -> None:
     turn.because(f"gave up {event.effect}: {event.reason}")
     needed = event.effect_kind in ("read_repository", "open_pull_request", "trial_compose", "run_agent")
     if needed and turn.may("stop"):
-        for item in turn.ticket.tasks:
-            if item.state is TaskState.RUNNING and event.effect_kind == "run_agent":
-                turn.move_task(item, "return", ended="fail")
         body = messages.gave_up(event.effect_kind.replace("_", " "), event.reason)
         turn.stop_and_ask(event.reason, f"gave-up:{event.effect}", body)
 

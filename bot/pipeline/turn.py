@@ -100,15 +100,19 @@ class Turn:
 
     def take_back(self) -> None:
         """Stop the agents, and take what is queued out of the lanes."""
-        self.set(rebasing=False)
+        self.set(rebasing=False, agent_running=False, wake_at=None)
         self.withdraw.append("*")
         self.want(CancelRuns, f"cancel:{self.ticket.version}")
 
     def stop(self, why: str, note: str = "") -> None:
-        """Stop the ticket where it is, and remember where it goes on."""
+        """Stop the ticket where it is, and remember where it goes on; nothing on the branch is undone."""
+        for item in self.ticket.tasks:
+            if item.state in (TaskState.RUNNING, TaskState.SUBMITTED, TaskState.HELD):
+                self.move_task(item, "return", ended="cancel")
+        self.take_back()
         tried = self.ticket.state in (TicketState.REVIEWING, TicketState.LANDING)
         resume = TicketState.TRIALING if tried else self.ticket.state
-        self.move("stop", why, resume=resume, wake_at=None, agent_running=False, note=note or why)
+        self.move("stop", why, resume=resume, note=note or why)
 
     def stop_and_ask(self, why: str, name: str, body: str) -> None:
         """Stop the ticket, and tell people what they must do."""

@@ -90,3 +90,25 @@ def test_each_trial_that_fails_has_a_rebase_of_its_own() -> None:
         assert entry.rebase == Rebase(fork=BASE, tip=TIP, onto=ONTO)
         names.add(entry.id)
     assert len(names) == 2
+
+
+def test_whatever_stops_a_ticket_stops_its_agents_and_takes_its_changes_back() -> None:
+    running = TaskProgress(task=TASK, state=TaskState.RUNNING, run=RunState.STARTED, attempt=1)
+    building = ticket(TicketState.BUILDING, running, scope=SCOPE)
+    for event in (
+        e.BaseMoved(ticket=building.id, ref="refs/heads/main", head=ONTO, forced=True, by="eve"),
+        e.EffectGaveUp(ticket=building.id, effect="o/r#1:run:2.1", effect_kind="run_agent", reason="no disk"),
+    ):
+        decision = decide(building, event)
+        assert decision.ticket.state is TicketState.STOPPED and decision.withdraw == ("*",)
+        assert decision.ticket.tasks[0].state is TaskState.READY and decision.ticket.tasks[0].run is RunState.CANCELLED
+        assert [effect.kind for effect in decision.effects].count("cancel_runs") == 1
+
+
+def test_answers_may_stand_on_the_next_line_and_a_resumed_question_has_a_deadline_again() -> None:
+    asking = ticket(TicketState.ASKING, questions=(Question(number=1, text="q"), Question(number=2, text="q")))
+    answer = says(asking, "answer 2\nyes, both").ticket.questions[1].answer
+    assert answer is not None and answer.text == "yes, both"
+    assert comments(says(asking, "answer"))[0].startswith("No open question has that number.")
+    resumed = says(says(asking, "stop").ticket, "resume").ticket
+    assert resumed.state is TicketState.ASKING and resumed.wake_at is not None
