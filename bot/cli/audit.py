@@ -1,7 +1,5 @@
 """`interlock audit`: the chain of every decision, read from the database file."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 

@@ -1,7 +1,5 @@
 """Settings from the environment, settings.yml and the defaults, in that order; a mistake names its key."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from pathlib import Path

@@ -4,8 +4,6 @@ Every part is a process of its own: the stand-in GitHub, the bot as `interlock s
 and, where the user has no model, a scripted one.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
@@ -18,10 +16,11 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from bot.cli import demo_report, timeline
+from bot.cli import demo_report
 from bot.cli.configuration import PREFIX
 from bot.cli.options import FILE, FOLDER
 from bot.errors import Misconfigured
+from bot.standin import timeline
 from bot.standin.client import PEOPLE, SAMPLE, LocalGitHub, Made, make_sample, name_for, process, started
 from bot.standin.errors import Refused
 from bot.standin.person import Person, Say, open_issue

@@ -1,7 +1,5 @@
 """The demo's report: what is on GitHub and in the bot's database at the end, each checked against the other."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

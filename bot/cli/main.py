@@ -1,7 +1,5 @@
 """`interlock`: every command is imported only when it is called."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from typing import Any

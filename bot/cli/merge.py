@@ -1,7 +1,5 @@
 """`interlock merge`: the merge queue alone, on a local repository, without GitHub. The local ref is the remote."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import sys

@@ -1,7 +1,5 @@
 """Reading change requests from a folder of .json files (in name order) or a .jsonl file; a bad one is named, not fatal."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`interlock schema NAME`: the JSON Schema of what crosses our border."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

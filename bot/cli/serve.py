@@ -1,7 +1,5 @@
 """`interlock serve`: the server, until it is told to stop."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 

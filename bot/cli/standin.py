@@ -1,7 +1,5 @@
 """`interlock standin`: the local GitHub alone."""
 
-from __future__ import annotations
-
 import asyncio
 import tempfile
 from pathlib import Path

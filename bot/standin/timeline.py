@@ -1,7 +1,5 @@
 """What happens while the demo runs, from the bot's own log lines, in words for people."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Callable
