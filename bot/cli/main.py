@@ -29,12 +29,12 @@ class Lazy(click.Group):
         return command
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Our errors in one line on stderr: 2 for what must be set up differently, 1 for work that failed."""
+        """Errors in one line on stderr: 2 for what must be set up differently (files and ports too), 1 for work that failed."""
         try:
             return super().main(*args, **options)
-        except (InterlockError, NoScene, Refused) as error:
+        except (InterlockError, NoScene, Refused, OSError, UnicodeError) as error:
             click.echo(f"interlock: {error}", err=True)
-            sys.exit(2 if isinstance(error, (Misconfigured, NoScene)) else 1)
+            sys.exit(2 if isinstance(error, (Misconfigured, NoScene, OSError, UnicodeError)) else 1)
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
