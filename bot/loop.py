@@ -16,12 +16,11 @@ from typing import Any, NoReturn
 from bot.errors import InterlockError, Rejected, Stale, Transient
 from bot.metrics import Metrics
 from bot.pipeline import stages
-from bot.ports import Clock, Due, People, Performed, Performer, Queue, Store
+from bot.ports import Clock, Due, Lease, People, Performed, Performer, Queue, Store
 from schemas.base import Person
 from schemas.decision import Decision
 from schemas.effects import Effect
 from schemas.events import Addressed, IssueLabelled
-from schemas.lease import Lease
 
 log = logging.getLogger("interlock.loop")
 

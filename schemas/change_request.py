@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
-from schemas.base import Encoding, Frozen, Glob, Mode, Name, Sha
+from schemas.base import Frozen, Glob, Mode, Name, Sha
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
@@ -37,7 +37,7 @@ SafePath = Annotated[str, AfterValidator(_safe)]
 
 class _Content(Frozen):
     content: str | None
-    encoding: Encoding = "utf-8"
+    encoding: Literal["utf-8", "base64"] = "utf-8"
 
     def data(self) -> bytes:
         """The raw bytes that the file will hold."""
