@@ -17,10 +17,9 @@ from bot.errors import InterlockError, Rejected, Stale, Transient
 from bot.metrics import Metrics
 from bot.pipeline import stages
 from bot.ports import Clock, Due, Lease, People, Performed, Performer, Queue, Store
-from schemas.base import Person
 from schemas.decision import Decision
 from schemas.effects import Effect
-from schemas.events import Addressed, IssueLabelled
+from schemas.events import Act, Addressed, IssueLabelled
 
 log = logging.getLogger("interlock.loop")
 
@@ -29,10 +28,6 @@ IDLE_SECONDS = 30.0
 POSTPONED_SECONDS = 5.0
 FIRST_RETRY = 1.0
 LAST_RETRY = 300.0
-
-
-Translate = Callable[[str, dict[str, Any]], Sequence[Addressed]]
-"""A delivery's event name and payload to events (`handlers.translate`, bound to the App)."""
 
 
 class Bell(asyncio.Event):
@@ -59,7 +54,8 @@ class Loop:
     store: Store
     queue: Queue
     people: People
-    translate: Translate
+    translate: Callable[[str, dict[str, Any]], Sequence[Addressed]]
+    """A delivery's event name and payload to events (`handlers.translate`, bound to the App)."""
     performers: Sequence[Performer]
     drive: Callable[[str], Awaitable[None]]
     """Takes one lane forward until there is nothing to do (`bot.merge.lander`)."""
@@ -106,14 +102,14 @@ class Loop:
 
     async def _stamp(self, item: Addressed) -> Addressed:
         """Ask GitHub what the person behind an event may do, now. Not asked where there is no ticket to decide on."""
-        event, to, by = item.event, item.to, getattr(item.event, "by", None)
-        if to is None or item.repo is None or not isinstance(by, Person):
+        event, to = item.event, item.to
+        if to is None or item.repo is None or not isinstance(event, Act):
             return item
         if not isinstance(event, IssueLabelled) and not await self.store.awaited(to):
             return item
-        permission = await self.people.permission(item.repo, item.installation, by)
-        stamped = event.model_copy(update={"by": by.model_copy(update={"permission": permission})})
-        return item.model_copy(update={"event": stamped})
+        permission = await self.people.permission(item.repo, item.installation, event.by)
+        by = event.by.model_copy(update={"permission": permission})
+        return item.model_copy(update={"event": event.model_copy(update={"by": by})})
 
     # --- events -> decisions -----------------------------------------------------------------------------------------
     async def _decide_events(self) -> None:
@@ -155,15 +151,13 @@ class Loop:
                 await self.effects.heard(1.0)
                 continue
             lease, effect = leased
-            await self._perform_one(performer, lease, effect)
+            try:
+                await self._settled(performer, lease, effect)
+            # Not ours any more, or not written: it is leased again when its time is up.
+            except (Stale, Transient) as error:
+                log.warning("effect.stale", extra={"effect": lease.key, "fence": lease.fence, "error": str(error)})
             self.events.set()
             self.effects.set()
-
-    async def _perform_one(self, performer: Performer, lease: Lease, effect: Effect) -> None:
-        try:
-            await self._settled(performer, lease, effect)
-        except (Stale, Transient) as error:  # not ours any more, or not written: it is leased again when its time is up
-            log.warning("effect.stale", extra={"effect": lease.key, "fence": lease.fence, "error": str(error)})
 
     async def _settled(self, performer: Performer, lease: Lease, effect: Effect) -> None:
         delay = retry_in(lease.attempts)

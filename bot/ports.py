@@ -1,6 +1,6 @@
 """The Protocols through which the bot knows the world, and the small values that cross them."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -101,9 +101,7 @@ class Store(Protocol):
     async def wake(self, now: datetime) -> datetime | None:
         """Emit `Ticked` to tickets whose time has come; returns when the next one is due."""
 
-    async def lease(
-        self, kinds: Collection[str], owner: str, seconds: float, now: datetime
-    ) -> tuple[Lease, Effect] | None:
+    async def lease(self, kinds: Set[str], owner: str, seconds: float, now: datetime) -> tuple[Lease, Effect] | None:
         """Take the oldest due effect of these kinds; effects of one ticket and kind keep their order."""
 
     async def extend(self, lease: Lease, seconds: float) -> None:

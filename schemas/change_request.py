@@ -35,7 +35,15 @@ def _safe(path: str) -> str:
 SafePath = Annotated[str, AfterValidator(_safe)]
 
 
-class _Content(Frozen):
+class _Operation(Frozen):
+    path: SafePath
+
+
+class _OnBlob(_Operation):
+    before: Sha
+
+
+class _Content(_Operation):
     content: str | None
     encoding: Literal["utf-8", "base64"] = "utf-8"
 
@@ -63,48 +71,39 @@ class Add(_Content):
     """A new file; the path must be absent in the base."""
 
     op: Literal["add"] = "add"
-    path: SafePath
     content: str
     mode: Mode = "100644"
 
 
-class Modify(_Content):
+class Modify(_Content, _OnBlob):
     """New content for a file whose blob in the base is `before`."""
 
     op: Literal["modify"] = "modify"
-    path: SafePath
-    before: Sha
     content: str
     mode: Mode | None = None
 
 
-class Delete(Frozen):
+class Delete(_OnBlob):
     """Remove a file whose blob in the base is `before`."""
 
     op: Literal["delete"] = "delete"
-    path: SafePath
-    before: Sha
 
 
-class Rename(_Content):
+class Rename(_Content, _OnBlob):
     """Move a file, with new content when `content` is given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     op: Literal["rename"] = "rename"
     source: Annotated[SafePath, Field(alias="from")]
-    path: SafePath
-    before: Sha
     content: str | None = None
     mode: Mode | None = None
 
 
-class Chmod(Frozen):
+class Chmod(_OnBlob):
     """Change the executable bit alone."""
 
     op: Literal["chmod"] = "chmod"
-    path: SafePath
-    before: Sha
     mode: Mode
 
 
