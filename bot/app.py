@@ -91,8 +91,7 @@ def make_harness(settings: Settings, sandbox: Sandbox, provider: Provider | None
 def bundled_cli() -> Path | None:
     """The binary that dev.py put under .tools."""
     root = Path(__file__).resolve().parent.parent
-    found = sorted(root.glob(".tools/**/node_modules/@github/copilot-linux-*/copilot"))
-    return found[0] if found else None
+    return min(root.glob(".tools/**/node_modules/@github/copilot-linux-*/copilot"), default=None)
 
 
 def checked(settings: Settings) -> tuple[int, str, str]:
@@ -155,11 +154,8 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None, t
             named.set()
             await loop.run()
 
-        def missing() -> dict[str, str]:
-            return {} if named.is_set() else {"github": "the App could not be asked for its name yet"}
-
         public = server.public(store, clock, secret, settings.data_dir, metrics, arrived=loop.deliveries.set)
-        admin = server.admin(store, clock, metrics, settings.api_token.get_secret_value(), missing)
+        admin = server.admin(store, clock, metrics, settings.api_token.get_secret_value(), named)
         public_url = await _listen(stack, public, settings.host, settings.port)
         admin_url = await _listen(stack, admin, settings.admin_host, settings.admin_port)
         background = [asyncio.create_task(work()), asyncio.create_task(_keep_up(app, store, clock))]
@@ -198,8 +194,7 @@ async def _keep_up(app: GitHubApp, store: SqliteStore, clock: Clock) -> None:
     """GitHub repeats no delivery by itself: ask for those that we missed, at start and now and then."""
     while True:
         try:
-            asked = await catch_up(app, store.known_delivery)
-            if asked:
+            if asked := await catch_up(app, store.known_delivery):
                 log.info("deliveries.asked_again", extra={"count": asked})
         except InterlockError as error:
             log.warning("deliveries.unknown", extra={"error": str(error)})

@@ -78,8 +78,8 @@ class Loop:
                 for _ in range(self.slots):
                     group.create_task(self._perform(performer))
 
-    # --- deliveries -> events ----------------------------------------------------------------------------------------
     async def _translate_deliveries(self) -> None:
+        """Deliveries to events. One that GitHub cannot be asked about is postponed, one that cannot be read is none."""
         while True:
             delivery = await self.store.next_delivery(self.clock.wall())
             if delivery is None:
@@ -111,8 +111,8 @@ class Loop:
         by = event.by.model_copy(update={"permission": permission})
         return item.model_copy(update={"event": event.model_copy(update={"by": by})})
 
-    # --- events -> decisions -----------------------------------------------------------------------------------------
     async def _decide_events(self) -> None:
+        """Events to decisions, and the tickets' own time."""
         while True:
             tickets = await self.store.due_tickets()
             for ticket in tickets:
@@ -121,8 +121,6 @@ class Loop:
                 continue
             now = self.clock.wall()
             wake = await self.store.wake(now)
-            if wake is not None and wake <= now:
-                continue
             pause = (wake - now).total_seconds() if wake else IDLE_SECONDS
             await self.events.heard(min(pause, IDLE_SECONDS))
 
@@ -142,8 +140,8 @@ class Loop:
             self.effects.set()
             self.lanes.set()
 
-    # --- effects -----------------------------------------------------------------------------------------------------
     async def _perform(self, performer: Performer) -> None:
+        """Effects of a performer's kinds to what it makes of them, one at a time."""
         while True:
             now = self.clock.wall()
             leased = await self.store.lease(performer.kinds, self.owner, LEASE_SECONDS, now)
@@ -193,8 +191,8 @@ class Loop:
             await asyncio.sleep(LEASE_SECONDS / 3)
             await self.store.extend(lease, LEASE_SECONDS)
 
-    # --- lanes -------------------------------------------------------------------------------------------------------
     async def _drive_lanes(self) -> None:
+        """Every lane that has something to do, each in a task of its own."""
         driving: dict[str, asyncio.Task[None]] = {}
         while True:
             for lane in await self.queue.busy_lanes(self.clock.wall()):

@@ -3,6 +3,7 @@
 A delivery is verified, stored, and only then answered 202; what it means is worked out later, by the loop.
 """
 
+import asyncio
 import hmac
 import ipaddress
 import json
@@ -29,10 +30,8 @@ _EVENT = re.compile(r"[a-z_]{1,60}\Z")
 
 def signature_fits(secret: str, body: bytes, header: str) -> bool:
     """GitHub's X-Hub-Signature-256, compared in constant time. An empty secret fits nothing."""
-    if not secret or not header.startswith("sha256="):
-        return False
-    wanted = hmac.new(secret.encode(), body, "sha256").hexdigest()
-    return hmac.compare_digest(wanted.encode(), header.removeprefix("sha256=").encode("utf-8", "surrogateescape"))
+    wanted = f"sha256={hmac.new(secret.encode(), body, 'sha256').hexdigest()}"
+    return bool(secret) and hmac.compare_digest(wanted.encode(), header.encode("utf-8", "surrogateescape"))
 
 
 def public(
@@ -97,10 +96,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def admin(
-    views: Views, clock: Clock, metrics: Metrics, token: str, missing: Callable[[], dict[str, str]]
-) -> web.Application:
-    """GET /readyz, /metrics, /snapshot and /queue."""
+def admin(views: Views, clock: Clock, metrics: Metrics, token: str, named: asyncio.Event) -> web.Application:
+    """GET /readyz, /metrics, /snapshot and /queue. `named` is set once GitHub has said which App we are."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -109,8 +106,8 @@ def admin(
         return await handler(request)
 
     async def readyz(request: web.Request) -> web.Response:
-        lacks = missing()
-        return web.json_response({"ready": not lacks, "missing": lacks}, status=503 if lacks else 200)
+        missing = {} if named.is_set() else {"github": "the App could not be asked for its name yet"}
+        return web.json_response({"ready": not missing, "missing": missing}, status=503 if missing else 200)
 
     async def numbers(request: web.Request) -> web.Response:
         now = await views.snapshot(clock.wall())

@@ -38,9 +38,8 @@ def changed(payload: Payload, origin: Origin) -> e.Addressed | None:
         return None
     if payload.action.endswith("labeled") and not label:
         return None
-    event: e.Event
     if payload.action == "labeled":
-        event = e.IssueLabelled(
+        event: e.Event = e.IssueLabelled(
             repo=payload.repository, installation=payload.installation, issue=issue.number, label=label,
             title=issue.title, body=issue.body or "", author=issue.user, by=by, at=issue.updated_at,
         )  # fmt: skip
@@ -107,9 +106,8 @@ def pushed(payload: Payload, origin: Origin) -> e.Addressed | None:
     before, after = (None if sha == _NOTHING else sha for sha in (payload.before, payload.after))
     by, forced = payload.sender, payload.forced
     to = _ticket(payload.repository, BRANCH.match(branch))
-    event: e.Event
     if to is not None:
-        event = e.BranchPushed(before=before, after=after, forced=forced, ours=origin.ours(by), by=by)
+        event: e.Event = e.BranchPushed(before=before, after=after, forced=forced, ours=origin.ours(by), by=by)
     elif after is not None:
         event = e.BaseMoved(ref=payload.ref, head=after, forced=forced, by=by.login)
         to = e.Address(repo_id=payload.repository.id, base_ref=branch)
