@@ -5,12 +5,9 @@ import contextlib
 import json
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -48,17 +45,14 @@ CATCH_UP_SECONDS = 300.0
 IDENTITY_RETRY_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class Ports:
-    """What a test replaces: time, fault points, the agent."""
+class Ports(NamedTuple):
+    """What a test replaces: time and fault points."""
 
-    clock: Clock = field(default_factory=SystemClock)
+    clock: Clock = SystemClock()
     faults: Faults = no_faults
-    harness: Harness | None = None
 
 
-@dataclass(frozen=True)
-class Addresses:
+class Addresses(NamedTuple):
     """Where the listeners are, once they listen."""
 
     public: str
@@ -84,24 +78,20 @@ def make_harness(settings: Settings, sandbox: Sandbox, provider: Provider | None
             raise Misconfigured("HARNESS=scripted needs PLAYBOOK, the file that it plays")
         return ScriptedHarness(json.loads(settings.playbook.read_text("utf-8")), sandbox)
     if provider is None and not token:
-        raise Misconfigured(
-            "there is no model: set COPILOT_PROVIDER_BASE_URL (your own) or COPILOT_GITHUB_TOKEN (Copilot's)"
-        )
+        way = "set COPILOT_PROVIDER_BASE_URL (your own) or COPILOT_GITHUB_TOKEN (Copilot's)"
+        raise Misconfigured(f"there is no model: {way}")
     cli = settings.copilot_bin or bundled_cli()
     if cli is None or not cli.exists():
-        raise Misconfigured(
-            "there is no Copilot CLI: run python3 dev.py setup, or set COPILOT_BIN to its native binary"
-        )
-    staged = stage(cli, "copilot")
+        way = "run python3 dev.py setup, or set COPILOT_BIN to its native binary"
+        raise Misconfigured(f"there is no Copilot CLI: {way}")
     cache = sandbox.area.parent / f"copilot-cache-{cli.stat().st_size}"
-    return CopilotHarness(cli=staged, sandbox=sandbox, cache=cache, provider=provider, token=token)
+    return CopilotHarness(cli=stage(cli, "copilot"), sandbox=sandbox, cache=cache, provider=provider, token=token)
 
 
 def bundled_cli() -> Path | None:
     """The binary that dev.py put under .tools."""
     root = Path(__file__).resolve().parent.parent
-    found = sorted(root.glob(".tools/**/node_modules/@github/copilot-linux-*/copilot"))
-    return found[0] if found else None
+    return min(root.glob(".tools/**/node_modules/@github/copilot-linux-*/copilot"), default=None)
 
 
 def checked(settings: Settings) -> tuple[int, str, str]:
@@ -120,10 +110,8 @@ def checked(settings: Settings) -> tuple[int, str, str]:
     return settings.app_id, key, secret
 
 
-@asynccontextmanager
-async def running(
-    settings: Settings, ports: Ports, provider: Provider | None = None, token: str = ""
-) -> AsyncIterator[Addresses]:
+@contextlib.asynccontextmanager
+async def running(settings: Settings, ports: Ports, provider: Provider | None, token: str) -> AsyncIterator[Addresses]:
     """The whole server until the block ends. Raises Misconfigured before anything is touched."""
     app_id, key, secret = checked(settings)
     clock, faults = ports.clock, ports.faults
@@ -131,7 +119,7 @@ async def running(
     sandbox = Sandbox(settings.sandbox, area_for(settings.data_dir.resolve()))
     if problems := await sandbox.self_test():
         raise Misconfigured("; ".join(problems))
-    harness = ports.harness or make_harness(settings, sandbox, provider, token)
+    harness = make_harness(settings, sandbox, provider, token)
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.data_dir / "interlock.db", clock, faults))
@@ -146,8 +134,8 @@ async def running(
             clock=clock, faults=faults, write_prompt=prompts.write,
         )  # fmt: skip
         lander = Lander(
-            queue=store, remote=partial(remote_of, store, mirrors), checker=checker, clock=clock, owner=store.owner,
-            confirmer=GitHubConfirmer(app, people, store.ticket), faults=faults,
+            queue=store, remote=lambda lane: remote_of(store, mirrors, lane), checker=checker, clock=clock,
+            owner=store.owner, confirmer=GitHubConfirmer(app, people, store.ticket), faults=faults,
             on_step=lambda _, event: metrics.lane_steps.labels(event.kind).inc(),
         )  # fmt: skip
         loop = Loop(
@@ -166,24 +154,15 @@ async def running(
             named.set()
             await loop.run()
 
-        async def ready() -> dict[str, str]:
-            return {} if named.is_set() else {"github": "the App could not be asked for its name yet"}
-
-        public = server.public(
-            store=store, clock=clock, secret=secret, data_dir=settings.data_dir, metrics=metrics,
-            arrived=loop.deliveries.set,
-        )  # fmt: skip
-        api_token = settings.api_token.get_secret_value()
-        admin = server.admin(views=store, clock=clock, metrics=metrics, token=api_token, ready=ready)
-        addresses = Addresses(
-            await _listen(stack, public, settings.host, settings.port),
-            await _listen(stack, admin, settings.admin_host, settings.admin_port),
-        )
+        public = server.public(store, clock, secret, settings.data_dir, metrics, arrived=loop.deliveries.set)
+        admin = server.admin(store, clock, metrics, settings.api_token.get_secret_value(), named)
+        public_url = await _listen(stack, public, settings.host, settings.port)
+        admin_url = await _listen(stack, admin, settings.admin_host, settings.admin_port)
         background = [asyncio.create_task(work()), asyncio.create_task(_keep_up(app, store, clock))]
         for task in background:
             task.add_done_callback(_said_why)
         try:
-            yield addresses
+            yield Addresses(public_url, admin_url)
         finally:
             for task in background:
                 task.cancel()
@@ -215,8 +194,7 @@ async def _keep_up(app: GitHubApp, store: SqliteStore, clock: Clock) -> None:
     """GitHub repeats no delivery by itself: ask for those that we missed, at start and now and then."""
     while True:
         try:
-            asked = await catch_up(app, store.known_delivery)
-            if asked:
+            if asked := await catch_up(app, store.known_delivery):
                 log.info("deliveries.asked_again", extra={"count": asked})
         except InterlockError as error:
             log.warning("deliveries.unknown", extra={"error": str(error)})
@@ -228,6 +206,5 @@ def _said_why(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.critical("loop.died", exc_info=error)
         logging.shutdown()
-        sys.stderr.flush()
         # Crash recovery is the only start path; half a server would be worse than none.
         os._exit(70)

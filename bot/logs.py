@@ -5,15 +5,13 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-Redact = Callable[[str], str]
-
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonLines(logging.Formatter):
     """`{"at", "level", "event", ...fields}`; an exception becomes one field."""
 
-    def __init__(self, redact: Redact) -> None:
+    def __init__(self, redact: Callable[[str], str]) -> None:
         super().__init__()
         self._redact = redact
 
@@ -30,7 +28,7 @@ class JsonLines(logging.Formatter):
         return self._redact(json.dumps(line, default=str, ensure_ascii=False))
 
 
-def start(redact: Redact) -> None:
+def start(redact: Callable[[str], str]) -> None:
     """Send the program's logs to stderr. Libraries are heard from WARNING on."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines(redact))

@@ -16,12 +16,10 @@ from typing import Any, NoReturn
 from bot.errors import InterlockError, Rejected, Stale, Transient
 from bot.metrics import Metrics
 from bot.pipeline import stages
-from bot.ports import Clock, Due, People, Performed, Performer, Queue, Store
-from schemas.base import Person
+from bot.ports import Clock, Due, Lease, People, Performed, Performer, Queue, Store
 from schemas.decision import Decision
 from schemas.effects import Effect
-from schemas.events import Addressed, IssueLabelled
-from schemas.lease import Lease
+from schemas.events import Act, Addressed, IssueLabelled
 
 log = logging.getLogger("interlock.loop")
 
@@ -30,10 +28,6 @@ IDLE_SECONDS = 30.0
 POSTPONED_SECONDS = 5.0
 FIRST_RETRY = 1.0
 LAST_RETRY = 300.0
-
-
-Translate = Callable[[str, dict[str, Any]], Sequence[Addressed]]
-"""A delivery's event name and payload to events (`handlers.translate`, bound to the App)."""
 
 
 class Bell(asyncio.Event):
@@ -60,7 +54,8 @@ class Loop:
     store: Store
     queue: Queue
     people: People
-    translate: Translate
+    translate: Callable[[str, dict[str, Any]], Sequence[Addressed]]
+    """A delivery's event name and payload to events (`handlers.translate`, bound to the App)."""
     performers: Sequence[Performer]
     drive: Callable[[str], Awaitable[None]]
     """Takes one lane forward until there is nothing to do (`bot.merge.lander`)."""
@@ -83,8 +78,8 @@ class Loop:
                 for _ in range(self.slots):
                     group.create_task(self._perform(performer))
 
-    # --- deliveries -> events ----------------------------------------------------------------------------------------
     async def _translate_deliveries(self) -> None:
+        """Deliveries to events. One that GitHub cannot be asked about is postponed, one that cannot be read is none."""
         while True:
             delivery = await self.store.next_delivery(self.clock.wall())
             if delivery is None:
@@ -107,17 +102,17 @@ class Loop:
 
     async def _stamp(self, item: Addressed) -> Addressed:
         """Ask GitHub what the person behind an event may do, now. Not asked where there is no ticket to decide on."""
-        event, to, by = item.event, item.to, getattr(item.event, "by", None)
-        if to is None or item.repo is None or not isinstance(by, Person):
+        event, to = item.event, item.to
+        if to is None or item.repo is None or not isinstance(event, Act):
             return item
         if not isinstance(event, IssueLabelled) and not await self.store.awaited(to):
             return item
-        permission = await self.people.permission(item.repo, item.installation, by)
-        stamped = event.model_copy(update={"by": by.model_copy(update={"permission": permission})})
-        return item.model_copy(update={"event": stamped})
+        permission = await self.people.permission(item.repo, item.installation, event.by)
+        by = event.by.model_copy(update={"permission": permission})
+        return item.model_copy(update={"event": event.model_copy(update={"by": by})})
 
-    # --- events -> decisions -----------------------------------------------------------------------------------------
     async def _decide_events(self) -> None:
+        """Events to decisions, and the tickets' own time."""
         while True:
             tickets = await self.store.due_tickets()
             for ticket in tickets:
@@ -126,8 +121,6 @@ class Loop:
                 continue
             now = self.clock.wall()
             wake = await self.store.wake(now)
-            if wake is not None and wake <= now:
-                continue
             pause = (wake - now).total_seconds() if wake else IDLE_SECONDS
             await self.events.heard(min(pause, IDLE_SECONDS))
 
@@ -147,8 +140,8 @@ class Loop:
             self.effects.set()
             self.lanes.set()
 
-    # --- effects -----------------------------------------------------------------------------------------------------
     async def _perform(self, performer: Performer) -> None:
+        """Effects of a performer's kinds to what it makes of them, one at a time."""
         while True:
             now = self.clock.wall()
             leased = await self.store.lease(performer.kinds, self.owner, LEASE_SECONDS, now)
@@ -156,15 +149,13 @@ class Loop:
                 await self.effects.heard(1.0)
                 continue
             lease, effect = leased
-            await self._perform_one(performer, lease, effect)
+            try:
+                await self._settled(performer, lease, effect)
+            # Not ours any more, or not written: it is leased again when its time is up.
+            except (Stale, Transient) as error:
+                log.warning("effect.stale", extra={"effect": lease.key, "fence": lease.fence, "error": str(error)})
             self.events.set()
             self.effects.set()
-
-    async def _perform_one(self, performer: Performer, lease: Lease, effect: Effect) -> None:
-        try:
-            await self._settled(performer, lease, effect)
-        except (Stale, Transient) as error:  # not ours any more, or not written: it is leased again when its time is up
-            log.warning("effect.stale", extra={"effect": lease.key, "fence": lease.fence, "error": str(error)})
 
     async def _settled(self, performer: Performer, lease: Lease, effect: Effect) -> None:
         delay = retry_in(lease.attempts)
@@ -200,8 +191,8 @@ class Loop:
             await asyncio.sleep(LEASE_SECONDS / 3)
             await self.store.extend(lease, LEASE_SECONDS)
 
-    # --- lanes -------------------------------------------------------------------------------------------------------
     async def _drive_lanes(self) -> None:
+        """Every lane that has something to do, each in a task of its own."""
         driving: dict[str, asyncio.Task[None]] = {}
         while True:
             for lane in await self.queue.busy_lanes(self.clock.wall()):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from schemas.events import Event
+from schemas.events import AgentEvent, Event
 
 Counts = Mapping[str, int]
 
@@ -13,8 +13,7 @@ class Metrics:
     """One registry for one process, so that two in one test do not meet."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        own = self.registry
+        own = self.registry = CollectorRegistry()
         self.deliveries = Counter("interlock_deliveries", "Webhook deliveries by answer", ["answer"], registry=own)
         self.decisions = Counter("interlock_decisions", "Ticket decisions by event", ["event"], registry=own)
         self.lane_steps = Counter("interlock_lane_steps", "Merge-queue steps by event", ["event"], registry=own)
@@ -28,11 +27,11 @@ class Metrics:
     def decided(self, event: Event) -> None:
         """A ticket was decided on, by this event."""
         self.decisions.labels(event.kind).inc()
-        if (usage := getattr(event, "usage", None)) is not None:
-            self.tokens.labels("input").inc(usage.input_tokens)
-            self.tokens.labels("output").inc(usage.output_tokens)
+        if isinstance(event, AgentEvent):
+            self.tokens.labels("input").inc(event.usage.input_tokens)
+            self.tokens.labels("output").inc(event.usage.output_tokens)
 
-    def page(self, *, tickets: Counts, entries: Counts, effects: Counts, oldest_event: float, audit: int) -> bytes:
+    def page(self, tickets: Counts, entries: Counts, effects: Counts, oldest_event: float, audit: int) -> bytes:
         """The text that Prometheus reads."""
         for gauge, counts in ((self.tickets, tickets), (self.entries, entries), (self.effects, effects)):
             gauge.clear()

@@ -1,12 +1,9 @@
 """The Protocols through which the bot knows the world, and the small values that cross them."""
 
-from __future__ import annotations
-
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence, Set
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel
 
@@ -16,7 +13,6 @@ from schemas.decision import Decision, LaneDecision
 from schemas.effects import Effect
 from schemas.events import Address, Addressed, Event
 from schemas.lane import Carriage, Entry, Lane
-from schemas.lease import Lease
 from schemas.ticket import Ticket
 
 
@@ -45,8 +41,7 @@ no_faults: Faults = _NoFaults()
 
 
 # --- the store, as the loop and the performers see it ----------------------------------------------------------------
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A verified webhook delivery, as it was stored before it was answered."""
 
     seq: int
@@ -55,13 +50,25 @@ class Delivery:
     body: bytes
 
 
-@dataclass(frozen=True)
-class Due:
+class Due(NamedTuple):
     """The next undecided event of one ticket, with the ticket as it stands (None: not opened yet)."""
 
     seq: int
     event: Event
     ticket: Ticket | None
+
+
+class Lease(NamedTuple):
+    """The right to do one piece of work until a time. `fence` grows with every grant; a write that carries an older
+    one is refused (bot.errors.Stale). `kind` is the leased effect's; empty for a lane.
+    """
+
+    key: str
+    owner: str
+    fence: int
+    kind: str = ""
+    attempts: int = 0
+    interrupted: int = 0
 
 
 class Store(Protocol):
@@ -94,9 +101,7 @@ class Store(Protocol):
     async def wake(self, now: datetime) -> datetime | None:
         """Emit `Ticked` to tickets whose time has come; returns when the next one is due."""
 
-    async def lease(
-        self, kinds: Collection[str], owner: str, seconds: float, now: datetime
-    ) -> tuple[Lease, Effect] | None:
+    async def lease(self, kinds: Set[str], owner: str, seconds: float, now: datetime) -> tuple[Lease, Effect] | None:
         """Take the oldest due effect of these kinds; effects of one ticket and kind keep their order."""
 
     async def extend(self, lease: Lease, seconds: float) -> None:
@@ -117,8 +122,14 @@ class Store(Protocol):
     async def awaited(self, to: Address) -> bool:
         """Whether an event for this issue has a ticket, open or about to be opened by an event before it."""
 
-    async def open_tickets(self, repo_id: int) -> Sequence[Ticket]:
-        """The open tickets of a repository, in order of opening."""
+
+class CheckVerdict(NamedTuple):
+    """The outcome of a set of checks on one tree."""
+
+    outcome: Literal["green", "red", "unknown"]
+    evidence: Evidence | None = None
+    seconds: float = 0.0
+    summary: str = ""
 
 
 class Queue(Protocol):
@@ -159,8 +170,7 @@ class Queue(Protocol):
 
 
 # --- git and checks --------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class PushResult:
+class PushResult(NamedTuple):
     """What a push seemed to do; only reading back decides. `refused` carries the remote's own sentence."""
 
     status: Literal["ok", "stale", "refused", "unknown"]
@@ -185,24 +195,13 @@ Remotes = Callable[[RepoRef, int], Awaitable[Remote]]
 """The remote of a repository, seen by an installation."""
 
 
-@dataclass(frozen=True)
-class CheckVerdict:
-    """The outcome of a set of checks on one tree."""
-
-    outcome: Literal["green", "red", "unknown"]
-    evidence: Evidence | None = None
-    seconds: float = 0.0
-    summary: str = ""
-
-
 class Checker(Protocol):
     """Runs check commands on a tree, away from everything."""
 
     async def check(self, git_dir: Path, tree: Sha, commands: Sequence[CheckCommand]) -> CheckVerdict: ...
 
 
-@dataclass(frozen=True)
-class Confirmation:
+class Confirmation(NamedTuple):
     """Whether an entry may still land: ok, refused with a reason, or unknown (try later)."""
 
     status: Literal["ok", "refused", "unknown"]
@@ -216,6 +215,13 @@ class Confirmer(Protocol):
 
 
 # --- performers ------------------------------------------------------------------------------------------------------
+class Performed(NamedTuple):
+    """The outcome event (if the ticket needs to know), and what an agent was shown."""
+
+    outcome: Event | None = None
+    shown: str = ""
+
+
 class Performer(Protocol):
     """Acts on effects of its kinds. May be called twice with one key; must act once.
 
@@ -228,14 +234,6 @@ class Performer(Protocol):
     async def perform(self, effect: Effect, lease: Lease) -> Performed: ...
 
 
-@dataclass(frozen=True)
-class Performed:
-    """The outcome event (if the ticket needs to know), and what an agent was shown."""
-
-    outcome: Event | None = None
-    shown: str = ""
-
-
 class People(Protocol):
     """Who may do what, asked from GitHub's API now."""
 
@@ -243,8 +241,7 @@ class People(Protocol):
 
 
 # --- agents ----------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class ToolAnswer:
+class ToolAnswer(NamedTuple):
     """What a tool says to the agent. `ok=False` reaches it as the tool's error; `ends` ends the run."""
 
     text: str
@@ -252,8 +249,7 @@ class ToolAnswer:
     ends: bool = False
 
 
-@dataclass(frozen=True)
-class Tool:
+class Tool(NamedTuple):
     """A tool of ours that an agent may call; `answer` gets the validated parameters."""
 
     name: str

@@ -3,18 +3,19 @@
 A delivery is verified, stored, and only then answered 202; what it means is worked out later, by the loop.
 """
 
-import hashlib
+import asyncio
 import hmac
 import ipaddress
 import json
 import re
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from bot.errors import Transient
 from bot.metrics import Metrics
@@ -29,14 +30,12 @@ _EVENT = re.compile(r"[a-z_]{1,60}\Z")
 
 def signature_fits(secret: str, body: bytes, header: str) -> bool:
     """GitHub's X-Hub-Signature-256, compared in constant time. An empty secret fits nothing."""
-    if not secret or not header.startswith("sha256="):
-        return False
-    wanted = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    return hmac.compare_digest(wanted.encode(), header.removeprefix("sha256=").encode("utf-8", "surrogateescape"))
+    wanted = f"sha256={hmac.new(secret.encode(), body, 'sha256').hexdigest()}"
+    return bool(secret) and hmac.compare_digest(wanted.encode(), header.encode("utf-8", "surrogateescape"))
 
 
 def public(
-    *, store: Store, clock: Clock, secret: str, data_dir: Path, metrics: Metrics, arrived: Callable[[], None]
+    store: Store, clock: Clock, secret: str, data_dir: Path, metrics: Metrics, arrived: Callable[[], None]
 ) -> web.Application:
     """POST /webhook and GET /healthz."""
 
@@ -97,29 +96,22 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def admin(
-    *, views: Views, clock: Clock, metrics: Metrics, token: str, ready: Callable[[], Awaitable[dict[str, str]]]
-) -> web.Application:
-    """GET /readyz, /metrics, /snapshot and /queue."""
+def admin(views: Views, clock: Clock, metrics: Metrics, token: str, named: asyncio.Event) -> web.Application:
+    """GET /readyz, /metrics, /snapshot and /queue. `named` is set once GitHub has said which App we are."""
 
     @web.middleware
-    async def guard(
-        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not _admitted(request, token):
             raise web.HTTPUnauthorized(text="come from loopback, or send the API token as a bearer token")
         return await handler(request)
 
     async def readyz(request: web.Request) -> web.Response:
-        missing = await ready()
+        missing = {} if named.is_set() else {"github": "the App could not be asked for its name yet"}
         return web.json_response({"ready": not missing, "missing": missing}, status=503 if missing else 200)
 
     async def numbers(request: web.Request) -> web.Response:
         now = await views.snapshot(clock.wall())
-        body = metrics.page(
-            tickets=now.tickets, entries=now.entries, effects=now.effects, oldest_event=now.oldest_event_seconds,
-            audit=now.audit_records,
-        )  # fmt: skip
+        body = metrics.page(now.tickets, now.entries, now.effects, now.oldest_event_seconds, now.audit_records)
         return web.Response(body=body, content_type="text/plain", charset="utf-8")
 
     async def snapshot(request: web.Request) -> web.Response:
@@ -127,20 +119,20 @@ def admin(
         return web.json_response(now.model_dump(mode="json"))
 
     async def queue(request: web.Request) -> web.Response:
-        rows = [row.model_dump(mode="json") for row in await views.report_rows()]
         columns = ("lane", "id", "state", "attempts", "error_class", "error", "commit")
-        head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-        lines = "".join(
-            "<tr>" + "".join(f"<td>{escape(str(row.get(name) or ''))}</td>" for name in columns) + "</tr>"
-            for row in rows
-        )
-        body = f"<h1>Merge queue</h1><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+        rows = [row.model_dump(mode="json") for row in await views.report_rows()]
+        lines = "".join(_row("td", (row[name] for name in columns)) for row in rows)
+        body = f"<h1>Merge queue</h1><table><thead>{_row('th', columns)}</thead><tbody>{lines}</tbody></table>"
         return web.Response(text=_PAGE.format(body=body), content_type="text/html")
 
     app = web.Application(middlewares=[guard])
     for path, page in (("/readyz", readyz), ("/metrics", numbers), ("/snapshot", snapshot), ("/queue", queue)):
         app.router.add_get(path, page)
     return app
+
+
+def _row(tag: str, cells: Iterable[object]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{escape(str(cell or ''))}</{tag}>" for cell in cells) + "</tr>"
 
 
 def _admitted(request: web.Request, token: str) -> bool:

@@ -1,9 +1,7 @@
 """What goes into an agent's session and what comes out of it, whatever the agent."""
 
-from __future__ import annotations
-
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
 from schemas.base import Frozen, Role
 
@@ -43,9 +41,9 @@ class Usage(Frozen):
     output_tokens: int = 0
     model_calls: int = 0
 
-    def plus(self, other: Usage) -> Usage:
+    def plus(self, other: Self) -> Self:
         """The sum of two."""
-        return Usage(
+        return type(self)(
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             model_calls=self.model_calls + other.model_calls,

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.base import Frozen, Glob, Kind
+from schemas.plan import Scope
 
 Text = Annotated[str, Field(min_length=1, max_length=4000)]
 Line = Annotated[str, Field(min_length=1, max_length=200)]
@@ -26,11 +27,9 @@ class AskQuestions(Frozen):
     questions: Annotated[tuple[AskedQuestion, ...], Field(min_length=1, max_length=8)]
 
 
-class SubmitScope(Frozen):
+class SubmitScope(Scope):
     """What the ticket is for, and what it is not for."""
 
-    goal: Text
-    kind: Kind
     acceptance: Annotated[tuple[Text, ...], Field(max_length=30)] = ()
     out_of_scope: Annotated[tuple[Text, ...], Field(max_length=30)] = ()
     assumptions: Annotated[tuple[Text, ...], Field(max_length=30)] = ()

@@ -12,9 +12,11 @@ class Frozen(BaseModel):
 
 
 class Kinded(Frozen):
-    """One of a union that `kind` tells apart. A base declares the field, each class names its own value once:
-    `class Ticked(TicketEvent, kind="ticked")` is `kind: Literal["ticked"] = "ticked"` at the base's place for it.
+    """One of a union that `kind` tells apart. Each class names its own value once:
+    `class Ticked(TicketEvent, kind="ticked")` is `kind: Literal["ticked"] = "ticked"`.
     """
+
+    kind: str = ""
 
     def __init_subclass__(cls, kind: str = "") -> None:
         if kind:
@@ -35,7 +37,6 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/#~-]{1,200}$")]
 
 Glob = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 Mode = Literal["100644", "100755"]
-Encoding = Literal["utf-8", "base64"]
 Instant = AwareDatetime
 Kind = Literal["feature", "bugfix", "refactor", "docs"]
 Role = Literal["engineer", "orchestrator", "developer", "rework"]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
-from schemas.base import Encoding, Frozen, Glob, Mode, Name, Sha
+from schemas.base import Frozen, Glob, Mode, Name, Sha
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
@@ -35,9 +35,17 @@ def _safe(path: str) -> str:
 SafePath = Annotated[str, AfterValidator(_safe)]
 
 
-class _Content(Frozen):
+class _Operation(Frozen):
+    path: SafePath
+
+
+class _OnBlob(_Operation):
+    before: Sha
+
+
+class _Content(_Operation):
     content: str | None
-    encoding: Encoding = "utf-8"
+    encoding: Literal["utf-8", "base64"] = "utf-8"
 
     def data(self) -> bytes:
         """The raw bytes that the file will hold."""
@@ -63,48 +71,39 @@ class Add(_Content):
     """A new file; the path must be absent in the base."""
 
     op: Literal["add"] = "add"
-    path: SafePath
     content: str
     mode: Mode = "100644"
 
 
-class Modify(_Content):
+class Modify(_Content, _OnBlob):
     """New content for a file whose blob in the base is `before`."""
 
     op: Literal["modify"] = "modify"
-    path: SafePath
-    before: Sha
     content: str
     mode: Mode | None = None
 
 
-class Delete(Frozen):
+class Delete(_OnBlob):
     """Remove a file whose blob in the base is `before`."""
 
     op: Literal["delete"] = "delete"
-    path: SafePath
-    before: Sha
 
 
-class Rename(_Content):
+class Rename(_Content, _OnBlob):
     """Move a file, with new content when `content` is given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     op: Literal["rename"] = "rename"
     source: Annotated[SafePath, Field(alias="from")]
-    path: SafePath
-    before: Sha
     content: str | None = None
     mode: Mode | None = None
 
 
-class Chmod(Frozen):
+class Chmod(_OnBlob):
     """Change the executable bit alone."""
 
     op: Literal["chmod"] = "chmod"
-    path: SafePath
-    before: Sha
     mode: Mode
 
 
@@ -147,14 +146,11 @@ class ChangeRequest(Frozen):
     def _is_a_set(cls, patch: tuple[Edit, ...]) -> tuple[Edit, ...]:
         if not patch:
             raise ValueError("the patch is empty")
-        _each_once("target", [edit.path for edit in patch])
-        _each_once("source", [edit.source for edit in patch if isinstance(edit, Rename)])
+        sources = [edit.source for edit in patch if isinstance(edit, Rename)]
+        for what, paths in (("target", [edit.path for edit in patch]), ("source", sources)):
+            for path, times in Counter(paths).items():
+                if times > 1:
+                    raise ValueError(f"{path!r} is the {what} of two operations")
         if sum(len(edit.content or "") for edit in patch if isinstance(edit, _Content)) > MAX_REQUEST_BYTES * 4 // 3:
             raise ValueError(f"the patch is over {MAX_REQUEST_BYTES} bytes")
         return patch
-
-
-def _each_once(what: str, paths: list[str]) -> None:
-    for path, times in Counter(paths).items():
-        if times > 1:
-            raise ValueError(f"{path!r} is the {what} of two operations")

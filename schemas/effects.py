@@ -16,7 +16,6 @@ class _Effect(Kinded):
     repo: RepoRef
     installation: int
     slot: str = ""
-    kind: str = ""
 
 
 class ReadRepository(_Effect, kind="read_repository"):

@@ -16,11 +16,43 @@ class TicketEvent(Kinded):
     """What all events have. `ticket` is filled in by the inbox when the event arrives with an address instead."""
 
     ticket: str = ""
-    kind: str = ""
+
+
+class Act(TicketEvent):
+    """What a person did. The loop asks GitHub what `by` may do before the event is decided on."""
+
+    by: Person
+
+
+class DatedAct(Act):
+    """What a person did, with GitHub's time for it."""
+
+    at: Instant
+
+
+class AgentEvent(TicketEvent):
+    """How an agent's run ended, with what it consumed."""
+
+    usage: Usage = Usage()
+
+
+class RunEvent(AgentEvent):
+    """How a Developer's run ended."""
+
+    task: str
+    attempt: int
+
+
+class EntryEvent(TicketEvent):
+    """An entry of this ticket left the queue."""
+
+    entry: str
+    entry_kind: Literal["change", "series", "rebase"]
+    task: str = ""
 
 
 # --- what people did (handlers) --------------------------------------------------------------------------------------
-class IssueLabelled(TicketEvent, kind="issue_labelled"):
+class IssueLabelled(DatedAct, kind="issue_labelled"):
     """The trigger label was put on an issue; title and body are as of that delivery."""
 
     repo: RepoRef
@@ -30,59 +62,49 @@ class IssueLabelled(TicketEvent, kind="issue_labelled"):
     title: str
     body: str
     author: Person
-    by: Person
-    at: Instant
 
 
-class IssueUnlabelled(TicketEvent, kind="issue_unlabelled"):
+class IssueUnlabelled(Act, kind="issue_unlabelled"):
     """The label was taken off."""
 
     label: str
-    by: Person
 
 
-class IssueClosed(TicketEvent, kind="issue_closed"):
+class IssueClosed(Act, kind="issue_closed"):
     """The issue was closed, deleted or transferred by somebody else than us."""
 
     how: Literal["closed", "deleted", "transferred"] = "closed"
-    by: Person
 
 
-class CommentAdded(TicketEvent, kind="comment_added"):
+class CommentAdded(DatedAct, kind="comment_added"):
     """A new comment on the issue or its pull request (edits never count)."""
 
     comment: int
     body: str
-    by: Person
-    at: Instant
 
 
-class ReviewSubmitted(TicketEvent, kind="review_submitted"):
+class ReviewSubmitted(DatedAct, kind="review_submitted"):
     """A pull-request review."""
 
     review: int
     state: Literal["approved", "changes_requested", "commented", "dismissed"]
     head: Sha
     body: str = ""
-    by: Person
-    at: Instant
 
 
-class PullRequestClosed(TicketEvent, kind="pull_request_closed"):
+class PullRequestClosed(Act, kind="pull_request_closed"):
     """The pull request was closed by somebody else than us, merged or not."""
 
     merged: bool
-    by: Person
 
 
-class BranchPushed(TicketEvent, kind="branch_pushed"):
+class BranchPushed(Act, kind="branch_pushed"):
     """Somebody pushed to the ticket's branch. `ours` when the App's own bot user did."""
 
     before: Sha | None
     after: Sha | None
     forced: bool = False
     ours: bool = False
-    by: Person
 
 
 class BaseMoved(TicketEvent, kind="base_moved"):
@@ -94,14 +116,12 @@ class BaseMoved(TicketEvent, kind="base_moved"):
     by: str = ""
 
 
-class ButtonPressed(TicketEvent, kind="button_pressed"):
+class ButtonPressed(DatedAct, kind="button_pressed"):
     """A button on one of our check runs; `identifier` is the button's, `about` the check run's external id."""
 
     identifier: str
     about: str = ""
     head: Sha
-    by: Person
-    at: Instant
 
 
 # --- outcomes (performers) -------------------------------------------------------------------------------------------
@@ -122,64 +142,53 @@ class RepositoryRefused(TicketEvent, kind="repository_refused"):
     reason: str
 
 
-class QuestionsAsked(TicketEvent, kind="questions_asked"):
+class QuestionsAsked(AgentEvent, kind="questions_asked"):
     """The Engineer (or Orchestrator) needs answers."""
 
     questions: tuple[Question, ...]
-    usage: Usage = Usage()
 
 
-class ScopeSubmitted(TicketEvent, kind="scope_submitted"):
+class ScopeSubmitted(AgentEvent, kind="scope_submitted"):
     """The Engineer settled the scope."""
 
     scope: Scope
-    usage: Usage = Usage()
 
 
-class PlanSubmitted(TicketEvent, kind="plan_submitted"):
+class PlanSubmitted(AgentEvent, kind="plan_submitted"):
     """The Orchestrator's plan passed the rules."""
 
     plan: Plan
     notes: tuple[str, ...] = ()
-    usage: Usage = Usage()
 
 
-class AgentDeclined(TicketEvent, kind="agent_declined"):
+class AgentDeclined(AgentEvent, kind="agent_declined"):
     """The Engineer or Orchestrator says that this should not be done."""
 
     reason: str
-    usage: Usage = Usage()
 
 
-class AgentFailed(TicketEvent, kind="agent_failed"):
+class AgentFailed(AgentEvent, kind="agent_failed"):
     """A run of the Engineer or Orchestrator ended without an answer. `interrupted`: cut by a restart of ours."""
 
     reason: str
     faults: tuple[Fault, ...] = ()
     interrupted: bool = False
-    usage: Usage = Usage()
 
 
-class RunSucceeded(TicketEvent, kind="run_succeeded"):
+class RunSucceeded(RunEvent, kind="run_succeeded"):
     """A Developer's run made a change request whose checks pass. `holds`: why a person must release it first."""
 
-    task: str
-    attempt: int
     change: ChangeRequest
     holds: tuple[str, ...] = ()
     summary: str = ""
-    usage: Usage = Usage()
 
 
-class RunFailed(TicketEvent, kind="run_failed"):
+class RunFailed(RunEvent, kind="run_failed"):
     """A Developer's run made nothing that can be submitted. `interrupted` runs do not count as failures."""
 
-    task: str
-    attempt: int
     evidence: Evidence
     interrupted: bool = False
     gave_up: bool = False
-    usage: Usage = Usage()
 
 
 class PullRequestOpened(TicketEvent, kind="pull_request_opened"):
@@ -211,12 +220,9 @@ class EffectGaveUp(TicketEvent, kind="effect_gave_up"):
 
 
 # --- the merge queue -------------------------------------------------------------------------------------------------
-class EntryLanded(TicketEvent, kind="entry_landed"):
+class EntryLanded(EntryEvent, kind="entry_landed"):
     """An entry of this ticket is on its branch, read back from the remote. `commits`: (change request, commit)."""
 
-    entry: str
-    entry_kind: Literal["change", "series", "rebase"]
-    task: str = ""
     state: EntryState = EntryState.LANDED
     commit: Sha
     tree: Sha
@@ -228,12 +234,9 @@ class EntryLanded(TicketEvent, kind="entry_landed"):
     dropped: tuple[tuple[str, Evidence], ...] = ()
 
 
-class EntryReturned(TicketEvent, kind="entry_returned"):
+class EntryReturned(EntryEvent, kind="entry_returned"):
     """An entry left the queue without landing: rework (the agent's turn), quarantined or cancelled."""
 
-    entry: str
-    entry_kind: Literal["change", "series", "rebase"]
-    task: str = ""
     state: EntryState
     error_class: ErrorClass
     evidence: Evidence
@@ -261,13 +264,10 @@ class Ticked(TicketEvent, kind="ticked"):
 
 OnIssues = IssueLabelled | IssueUnlabelled | IssueClosed | CommentAdded
 OnBranches = ReviewSubmitted | PullRequestClosed | BranchPushed | BaseMoved | ButtonPressed
-OfReading = RepositoryRead | RepositoryRefused
 OfAgents = QuestionsAsked | ScopeSubmitted | PlanSubmitted | AgentDeclined | AgentFailed | RunSucceeded | RunFailed
-OfTheRest = PullRequestOpened | TrialComposed | EffectGaveUp
 OfTheQueue = EntryLanded | EntryReturned | LaneStopped | LaneOpened
-Event = Annotated[
-    OnIssues | OnBranches | OfReading | OfAgents | OfTheRest | OfTheQueue | Ticked, Field(discriminator="kind")
-]
+OfTheRest = RepositoryRead | RepositoryRefused | PullRequestOpened | TrialComposed | EffectGaveUp | Ticked
+Event = Annotated[OnIssues | OnBranches | OfAgents | OfTheQueue | OfTheRest, Field(discriminator="kind")]
 
 
 class Address(Frozen):

@@ -1,8 +1,7 @@
 """A gate's verdict: a status with its reasons, so that a page can explain every wait."""
 
-from __future__ import annotations
-
 from enum import StrEnum
+from typing import Self
 
 from schemas.base import Frozen
 
@@ -20,4 +19,4 @@ class Verdict(Frozen):
 
     status: Status
     reason: str
-    children: tuple[Verdict, ...] = ()
+    children: tuple[Self, ...] = ()

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import CheckCommand, Evidence, Frozen, Instant, Kinded, Person, Sha
+from schemas.base import CheckCommand, Evidence, Frozen, Instant, Kinded, Sha
 from schemas.change_request import ChangeRequest
 
 
@@ -200,11 +200,7 @@ class ComposeResult(Frozen):
     evidence: Evidence | None = None
 
 
-class _LaneEvent(Kinded):
-    kind: str = ""
-
-
-class Composed(_LaneEvent, kind="composed"):
+class Composed(Kinded, kind="composed"):
     """The lander composed a train on `base`; no carriage means nothing to land."""
 
     base: Sha
@@ -212,7 +208,7 @@ class Composed(_LaneEvent, kind="composed"):
     results: tuple[ComposeResult, ...]
 
 
-class Checked(_LaneEvent, kind="checked"):
+class Checked(Kinded, kind="checked"):
     """The tip's checks ran. `base_red`: the head without the train fails as well."""
 
     outcome: Literal["green", "red", "unknown"]
@@ -221,14 +217,14 @@ class Checked(_LaneEvent, kind="checked"):
     verdict: str = ""
 
 
-class Confirmed(_LaneEvent, kind="confirmed"):
+class Confirmed(Kinded, kind="confirmed"):
     """Approvals and permissions were read again; refused entries leave the train, with the reason."""
 
     refused: tuple[tuple[str, str], ...] = ()
     unknown: str = ""
 
 
-class HeadRead(_LaneEvent, kind="head_read"):
+class HeadRead(Kinded, kind="head_read"):
     """The remote was read back after a push (or after a restart with a prepared intent).
 
     `contains`: the intent's commit is the remote's head or one of its ancestors. `refusal` is the remote's
@@ -241,17 +237,4 @@ class HeadRead(_LaneEvent, kind="head_read"):
     refusal: str = ""
 
 
-class LanePaused(_LaneEvent, kind="lane_paused"):
-    """A person stopped the lane."""
-
-    by: Person
-    why: str = ""
-
-
-class LaneResumed(_LaneEvent, kind="lane_resumed"):
-    """A person let the lane go on."""
-
-    by: Person
-
-
-LaneEvent = Annotated[Composed | Checked | Confirmed | HeadRead | LanePaused | LaneResumed, Field(discriminator="kind")]
+LaneEvent = Annotated[Composed | Checked | Confirmed | HeadRead, Field(discriminator="kind")]

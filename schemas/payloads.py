@@ -1,7 +1,7 @@
 """The few fields that we read of GitHub's webhooks; everything else is ignored, and so are unknown events."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, AliasPath, Field
 
@@ -89,8 +89,3 @@ class Payload(Frozen):
     before: str = ""
     after: str = ""
     forced: bool = False
-
-
-def parse(body: dict[str, Any]) -> Payload:
-    """Raises ValueError for a body that does not fit; keys that we do not know are no fault here."""
-    return Payload.model_validate(body, extra="ignore")

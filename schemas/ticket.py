@@ -107,7 +107,6 @@ class Ticket(Frozen):
     author: Person
     title: str
     body: str
-    text_digest: str
     hidden_removed: int = 0
     opened_at: Instant
     base_ref: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import io
@@ -17,7 +18,7 @@ from aiohttp.web import Application, Request
 from pydantic import SecretStr
 
 from bot import server
-from bot.app import Ports, checked
+from bot.app import checked
 from bot.clock import SystemClock
 from bot.errors import Misconfigured
 from bot.metrics import Metrics
@@ -101,10 +102,7 @@ async def test_an_unknown_event_is_accepted(client: Client) -> None:
 
 
 async def test_the_admin_pages_are_for_loopback_or_the_token(store: SqliteStore) -> None:
-    async def ready() -> dict[str, str]:
-        return {"github": "not yet"}
-
-    app = server.admin(views=store, clock=SystemClock(), metrics=Metrics(), token="t0ken", ready=ready)
+    app = server.admin(store, SystemClock(), Metrics(), token="t0ken", named=asyncio.Event())
     async with TestClient(TestServer(app)) as client:
         assert (await client.get("/snapshot")).status == 200
         assert "interlock_tickets" in await (await client.get("/metrics")).text()
@@ -119,7 +117,6 @@ async def test_the_admin_pages_are_for_loopback_or_the_token(store: SqliteStore)
 def test_nothing_starts_without_a_secret() -> None:
     with pytest.raises(Misconfigured, match="WEBHOOK_SECRET"):
         checked(Settings(app_id=1, private_key_file=Path("/dev/null")))
-    assert Ports().harness is None
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,9 @@ import cachetools
 
 from bot.errors import Rejected
 from bot.github.app import GitHubApp
-from bot.ports import Faults, Performed
+from bot.ports import Faults, Lease, Performed
 from schemas.effects import CloseIssue, Effect, OpenPullRequest, PostComment, PublishCheck, UpdateStatus
 from schemas.events import PullRequestOpened
-from schemas.lease import Lease
 
 BODY_LIMIT = 65_536
 SUMMARY_LIMIT = 65_535

@@ -10,11 +10,10 @@ from pydantic import ValidationError
 from bot.errors import Rejected
 from bot.github.app import GitHubApp
 from bot.github.people import GitHubPeople
-from bot.ports import Performed, Remotes
+from bot.ports import Lease, Performed, Remotes
 from bot.rules.outline import outline
 from schemas.effects import Effect
 from schemas.events import RepositoryRead, RepositoryRefused
-from schemas.lease import Lease
 from schemas.policy import Policy
 
 POLICY_PATH = ".github/interlock.yml"

@@ -17,11 +17,10 @@ from bot.errors import Stale, Transient
 from bot.merge.commits import tree_before
 from bot.merge.compose import Start, compose
 from bot.merge.trees import changes_between, open_repository, tree_of
-from bot.ports import Checker, CheckVerdict, Clock, Confirmer, Faults, Queue, Remote
+from bot.ports import Checker, CheckVerdict, Clock, Confirmer, Faults, Lease, Queue, Remote
 from bot.rules import lanes
 from schemas import lane as q
 from schemas.base import CheckCommand, Evidence, Sha
-from schemas.lease import Lease
 
 log = logging.getLogger("interlock.lander")
 

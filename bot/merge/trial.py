@@ -9,11 +9,10 @@ from bot.merge.digest import tree_digest
 from bot.merge.replay import Replayed, replay, who_changed
 from bot.merge.threeway import Conflicted, merge_commits
 from bot.merge.trees import open_repository, tree_of
-from bot.ports import Performed, Remotes
+from bot.ports import Lease, Performed, Remotes
 from schemas.base import Evidence
 from schemas.effects import Effect, TrialCompose
 from schemas.events import TrialComposed
-from schemas.lease import Lease
 from schemas.ticket import Ticket, TicketState
 
 _ASKED = (TicketState.REVIEWING, TicketState.LANDING)

@@ -4,7 +4,6 @@ Reads IssueLabelled, RepositoryRead, RepositoryRefused, QuestionsAsked, ScopeSub
 CommentAdded (answers) and Ticked (silence). Wants ReadRepository, RunAgent and comments. Never waits in memory.
 """
 
-import hashlib
 from collections.abc import Set
 from datetime import datetime, timedelta
 
@@ -32,7 +31,6 @@ def open_ticket(event: e.Event, now: datetime, generation: int) -> Turn | str:
     ticket = Ticket(
         id=event.ticket, repo=event.repo, installation=event.installation, issue=event.issue, generation=generation,
         requester=event.by, author=event.author, title=title, body=body, opened_at=now,
-        text_digest=hashlib.sha256(f"{event.title}\n{event.body}".encode("utf-8", "surrogatepass")).hexdigest(),
         hidden_removed=removed_title + removed_body,
     )  # fmt: skip
     turn = Turn(ticket, now)

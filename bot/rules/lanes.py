@@ -61,12 +61,6 @@ def decide(lane: q.Lane, event: q.LaneEvent, entries: Mapping[str, q.Entry]) -> 
             _confirmed(turn, train, confirmed)
         case q.HeadRead() as read, q.Train() as train:
             _head_read(turn, train, read)
-        case q.LanePaused(by=by, why=why), _:
-            turn.requeue_train(f"paused by {by.login}")
-            turn.move_lane("pause", f"paused by {by.login}: {why}")
-        case q.LaneResumed(by=by), _:
-            turn.why = f"resumed by {by.login}"
-            turn.move_lane("resume")
     return turn.decision()
 
 

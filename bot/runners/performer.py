@@ -12,7 +12,7 @@ from pathlib import Path
 import pygit2
 
 from bot.errors import Transient
-from bot.ports import Checker, Clock, Faults, Harness, Performed, Remote
+from bot.ports import Checker, Clock, Faults, Harness, Lease, Performed, Remote
 from bot.rules import risk
 from bot.runners import context, workspace
 from bot.runners.collect import collect, tree_of
@@ -24,7 +24,6 @@ from schemas.agent import Activity, AgentEnd, AgentJob, AgentOutcome, Context, P
 from schemas.base import Evidence, RepoRef
 from schemas.change_request import ChangeRequest
 from schemas.effects import CancelRuns, Effect, RunAgent
-from schemas.lease import Lease
 
 _SENTENCES = {
     AgentEnd.TEXT: "the agent ended without an answer",

@@ -11,12 +11,12 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from bot.errors import Stale
+from bot.ports import Lease
 from bot.store import audit, inbox
 from bot.store.connection import Connection, Row, Value, insert_new, to_ms, update
 from bot.store.database import Part
 from schemas.effects import Effect
 from schemas.events import EffectGaveUp, Event
-from schemas.lease import Lease
 
 EFFECT: Final[TypeAdapter[Effect]] = TypeAdapter(Effect)
 Granted = tuple[Lease, Effect]

@@ -7,14 +7,13 @@ from typing import Final
 from pydantic import BaseModel, TypeAdapter
 
 from bot.errors import Stale
-from bot.ports import CheckVerdict
+from bot.ports import CheckVerdict, Lease
 from bot.store import audit, entries, inbox
 from bot.store.connection import Connection, Row, from_ms, to_ms, update, upsert
 from bot.store.database import Part
 from schemas.base import Sha
 from schemas.decision import LaneDecision
 from schemas.lane import Entry, Lane, NewEntry
-from schemas.lease import Lease
 
 VERDICT: Final = TypeAdapter(CheckVerdict)
 

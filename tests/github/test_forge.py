@@ -16,10 +16,9 @@ from bot.github.app import GitHubApp
 from bot.github.catchup import catch_up
 from bot.github.forge import Forge
 from bot.github.people import GitHubPeople
-from bot.ports import no_faults
+from bot.ports import Lease, no_faults
 from schemas.base import Person, RepoRef
 from schemas.effects import CloseIssue, Effect, PostComment, PublishCheck, UpdateStatus
-from schemas.lease import Lease
 from tests.standin.scene import PEM, Scene, scene
 
 LEASE = Lease(key="k", owner="me", fence=1)

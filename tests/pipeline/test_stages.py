@@ -22,7 +22,7 @@ WRITER = Person(id=1, login="ada", permission="write")
 BASE, TIP, ONTO = "a" * 40, "b" * 40, "c" * 40
 TICKET = Ticket(
     id="o/r#1", repo=RepoRef(id=1, full_name="o/r"), installation=1, issue=1, requester=WRITER, author=WRITER,
-    title="t", body="", text_digest="", opened_at=T0, base_ref="main", base=BASE,
+    title="t", body="", opened_at=T0, base_ref="main", base=BASE,
 )  # fmt: skip
 TASK = Task(id="o/r#1/1", ticket="o/r#1", kind="docs", title="t", brief="b", owns=("docs/*",))
 SCOPE = Scope(goal="g", kind="docs")

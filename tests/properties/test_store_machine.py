@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bot.errors import Stale
+from bot.ports import Lease
 from schemas.decision import EntryMove, LaneDecision
 from schemas.events import EntryLanded, PullRequestOpened
 from schemas.lane import Composed, EntryState
-from schemas.lease import Lease
 from tests.store.parts import (
     BRANCH,
     SHA,

@@ -77,7 +77,7 @@ def comment(key: str, issue: int = 12, generation: int | None = None, body: str 
 def ticket(id_: str = TICKET, **changes: Any) -> Ticket:
     values: dict[str, Any] = {
         "id": id_, "repo": REPO, "installation": 1, "issue": 12, "requester": ALICE, "author": ALICE,
-        "title": "Greet", "body": "Say hello.", "text_digest": "0", "opened_at": T0,
+        "title": "Greet", "body": "Say hello.", "opened_at": T0,
     }  # fmt: skip
     return Ticket(**{**values, **changes})
 
