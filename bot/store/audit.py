@@ -21,7 +21,6 @@ GENESIS: Final = "0" * 64
 """What stands before the first row."""
 
 _ANCHOR: Final = "audit-head"
-_PAGE: Final = 50
 
 
 class Record(NamedTuple):
@@ -129,16 +128,13 @@ class AuditLog(Part):
 
         The texts are empty where there are none or they were erased. Rows appended meanwhile are seen.
         """
+        where = "WHERE a.seq > ? AND (? IS NULL OR a.subject = ?) ORDER BY a.seq LIMIT 50"
         seq = 0
-        while True:
-            where = "WHERE a.seq > ? AND (? IS NULL OR a.subject = ?) ORDER BY a.seq LIMIT ?"
-            page = await self.database.rows(_HISTORY + where, seq, subject, subject, _PAGE)
+        while page := await self.database.rows(_HISTORY + where, seq, subject, subject):
             for found in page:
-                seq = found["seq"]
                 row = AuditRow.model_validate(_exported(found))
                 yield row, found["event_text"] or "", found["decision_text"] or ""
-            if len(page) < _PAGE:
-                return
+            seq = page[-1]["seq"]
 
     async def export(self, path: Path) -> int:
         """Write the chain as JSON lines `{row, event, decision}` (null: erased); returns how many rows."""
@@ -157,21 +153,18 @@ class AuditLog(Part):
 
         The digests stay whole, and a row records the erasure. Raises Rejected for an open or unknown ticket.
         """
-
-        def work(conn: Connection) -> int:
-            found = conn.execute("SELECT open FROM tickets WHERE id = ?", (ticket,)).fetchone()
-            if found is None:
-                raise Rejected(f"there is no ticket {ticket}")
-            if found["open"]:
-                raise Rejected(f"{ticket} is still open: close its issue first")
-            return _erase(conn, ticket, now, by)
-
-        erased = await self.database.write("forget", work)
-        await self.database.empty_log()
+        erased = await self.database.write("forget", lambda conn: _erase(conn, ticket, now, by))
+        # Moves the write-ahead log into the file, so that nothing erased is left in it.
+        await self.database.rows("PRAGMA wal_checkpoint(TRUNCATE)")
         return erased
 
 
 def _erase(conn: Connection, ticket: str, now: datetime, by: str) -> int:
+    found = conn.execute("SELECT open FROM tickets WHERE id = ?", (ticket,)).fetchone()
+    if found is None:
+        raise Rejected(f"there is no ticket {ticket}")
+    if found["open"]:
+        raise Rejected(f"{ticket} is still open: close its issue first")
     # The rows of a lane name every ticket of a train: only lanes that this ticket alone has used go with it.
     lanes = """SELECT DISTINCT lane FROM entries e WHERE ticket = ?
         AND NOT EXISTS (SELECT 1 FROM entries o WHERE o.lane = e.lane AND o.ticket <> e.ticket)"""

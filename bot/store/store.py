@@ -8,7 +8,7 @@ from pathlib import Path
 from bot.ports import Clock, Faults, no_faults
 from bot.store.audit import AuditLog
 from bot.store.connection import Connection, update, upsert
-from bot.store.database import Database
+from bot.store.database import Database, open_database
 from bot.store.inbox import Inbox
 from bot.store.outbox import ATTEMPTS, Outbox
 from bot.store.queue import QueueTables
@@ -49,11 +49,7 @@ async def open_store(
     `attempts` is how often an effect may fail before its ticket is told. Raises Misconfigured when another
     process holds the file, it is of another release, or it is no database of ours.
     """
-    database = await Database.open(path, faults, exclusive=exclusive)
-    try:
-        store = SqliteStore(database, clock, attempts)
+    async with open_database(path, faults, exclusive=exclusive) as database:
         if exclusive:
             await database.write("take-back", _take_back)
-        yield store
-    finally:
-        await database.close()
+        yield SqliteStore(database, clock, attempts)

@@ -10,7 +10,7 @@ import pytest
 
 from bot.errors import Rejected, Stale
 from bot.ports import CheckVerdict
-from bot.store import entries
+from bot.store import queue
 from bot.store.store import SqliteStore
 from schemas.base import Evidence
 from schemas.decision import EntryMove, LaneDecision
@@ -117,7 +117,7 @@ async def test_order_is_priority_then_acceptance_and_nothing_starves(tmp_path: P
 
 async def test_due_entries_are_found_by_an_index(tmp_path: Path) -> None:
     where = "WHERE lane = ? AND state = 'queued' AND due_at <= ?"
-    sql = f"EXPLAIN QUERY PLAN {entries.SELECT} {where} ORDER BY {entries.ORDER} LIMIT 3"
+    sql = f"EXPLAIN QUERY PLAN {queue.SELECT} {where} ORDER BY {queue.ORDER} LIMIT 3"
     async with opened(tmp_path) as store:
         plan = await store.database.rows(sql, BRANCH, 0)
     text = " ".join(row["detail"] for row in plan)
