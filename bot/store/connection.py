@@ -38,9 +38,8 @@ def connect_writer(path: Path) -> Connection:
     """The connection that writes: WAL, and every commit on disk when it returns (synchronous=FULL)."""
     connection = _connect(path)
     # secure_delete: what was erased is overwritten, not only forgotten.
-    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON",
-                    "journal_size_limit = 67108864"):  # fmt: skip
-        connection.execute(f"PRAGMA {setting}")
+    connection.executescript("""PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+        PRAGMA secure_delete = ON; PRAGMA journal_size_limit = 67108864""")
     return connection
 
 

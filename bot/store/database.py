@@ -77,10 +77,11 @@ class Database:
 
 
 class Part:
-    """What every part of the store works with."""
+    """What every part of the store works with. `owner` names this process and no other one, for its leases."""
 
     def __init__(self, database: Database, clock: Clock, attempts: int) -> None:
         self.database, self._clock, self._attempts = database, clock, attempts
+        self.owner = f"{os.getpid()}@{clock.boot_id()}:{clock.boot():.6f}"
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------

@@ -254,11 +254,11 @@ class QueueTables(Part):
             for index, emitted in enumerate(decision.emits):
                 key = f"lane:{lease.key}:{decision.lane.version}:{index}"
                 inbox.put_for(conn, emitted.ticket, key, emitted, now)
-            record = audit.Record(
-                lease.key, event.kind, event_text, text, before=old["state"], after=decision.lane.state, why=decision.why,
-                actor=getattr(getattr(event, "by", None), "login", ""),
-            )  # fmt: skip
-            audit.append(conn, now, record)
+            actor = event.by.login if isinstance(event, q.LanePaused | q.LaneResumed) else ""
+            audit.append(conn, now, audit.Record(
+                lease.key, event.kind, event_text, text, before=old["state"], after=decision.lane.state,
+                why=decision.why, actor=actor,
+            ))  # fmt: skip
 
         await self.database.write(f"lane:{event.kind}", work)
 

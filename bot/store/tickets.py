@@ -12,8 +12,8 @@ from schemas.decision import Decision
 from schemas.events import Ticked
 from schemas.ticket import Ticket
 
-_PENDING: Final = """SELECT ticket, kind, body, json_extract(body, '$.by.login') AS actor FROM events
-    WHERE seq = ? AND state = 'pending'"""
+_PENDING: Final = """SELECT ticket, kind, body, COALESCE(json_extract(body, '$.by.login'), '') AS actor
+    FROM events WHERE seq = ? AND state = 'pending'"""
 
 
 def _store(conn: Connection, seq: int, decision: Decision, text: str, now: datetime) -> None:
@@ -41,11 +41,10 @@ def _store(conn: Connection, seq: int, decision: Decision, text: str, now: datet
         queue.release(conn, ticket.id, entry_id, by, now)
     # From here on its text is the chain's alone, where it can be erased.
     update(conn, "events", "seq = ?", seq, state="decided", body="")
-    record = audit.Record(
+    audit.append(conn, now, audit.Record(
         ticket.id, event["kind"], event["body"], text, before=old["state"] if old and old["version"] >= 0 else "",
-        after=ticket.state, why=decision.why, actor=event["actor"] or "",
-    )  # fmt: skip
-    audit.append(conn, now, record)
+        after=ticket.state, why=decision.why, actor=event["actor"],
+    ))  # fmt: skip
 
 
 class Tickets(Part):
@@ -65,8 +64,7 @@ class Tickets(Part):
             if row is None:
                 raise Stale(f"event {seq} was decided on meanwhile")
             update(conn, "events", "seq = ?", seq, state="discarded", body="", why=why)
-            record = audit.Record(row["ticket"], row["kind"], row["body"], why=why, actor=row["actor"] or "")
-            audit.append(conn, now, record)
+            audit.append(conn, now, audit.Record(row["ticket"], row["kind"], row["body"], why=why, actor=row["actor"]))
 
         await self.database.write("discard", work)
 
