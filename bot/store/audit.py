@@ -9,8 +9,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TextIO
 
 from bot.errors import Rejected
 from bot.store.connection import Connection, Row, from_ms, insert, to_ms, update, upsert
@@ -71,9 +70,8 @@ def _keep_text(conn: Connection, text: str) -> str:
     if not text:
         return ""
     digest = digest_of(text)
-    sql = """INSERT INTO texts (digest, body) VALUES (?, ?)
-        ON CONFLICT (digest) DO UPDATE SET body = excluded.body, erased = 0 WHERE erased = 1"""
-    conn.execute(sql, (digest, text))
+    known = "ON CONFLICT (digest) DO UPDATE SET body = excluded.body, erased = 0 WHERE erased = 1"
+    insert(conn, "texts", known, digest=digest, body=text)
     return digest
 
 
@@ -132,18 +130,16 @@ class AuditLog(Part):
         seq = 0
         while page := await self.database.rows(_HISTORY + where, seq, subject, subject):
             for found in page:
-                row = AuditRow.model_validate(_exported(found))
-                yield row, found["event_text"] or "", found["decision_text"] or ""
+                yield AuditRow.model_validate(_exported(found)), found["event_text"] or "", found["decision_text"] or ""
             seq = page[-1]["seq"]
 
-    async def export(self, path: Path) -> int:
+    async def export(self, target: TextIO) -> int:
         """Write the chain as JSON lines `{row, event, decision}` (null: erased); returns how many rows."""
 
         def work(conn: Connection) -> int:
-            with path.open("w", encoding="utf-8") as target:
-                for found in conn.execute(_HISTORY + "ORDER BY a.seq"):
-                    line = {"row": _exported(found), "event": found["event_text"], "decision": found["decision_text"]}
-                    target.write(json.dumps(line, ensure_ascii=True) + "\n")
+            for found in conn.execute(_HISTORY + "ORDER BY a.seq"):
+                line = {"row": _exported(found), "event": found["event_text"], "decision": found["decision_text"]}
+                target.write(json.dumps(line, ensure_ascii=True) + "\n")
             return int(conn.execute("SELECT COUNT(*) FROM audit").fetchone()[0])
 
         return await self.database.scan(work)

@@ -160,11 +160,7 @@ class QueueTables(Part):
     # --- entries --------------------------------------------------------------------------------------------
     async def enqueue(self, new: Sequence[q.NewEntry], now: datetime) -> Sequence[tuple[str, bool]]:
         """Add entries in the order given; (id, False) if the id is known with another body. Lanes are made as needed."""
-
-        def work(conn: Connection) -> list[tuple[str, bool]]:
-            return [(entry.id, enqueue(conn, entry, now)) for entry in new]
-
-        return await self.database.write("enqueue", work)
+        return await self.database.write("enqueue", lambda conn: [(one.id, enqueue(conn, one, now)) for one in new])
 
     async def retry(self, lane: str, ids: Sequence[str], now: datetime) -> int:
         """Queue entries again that are in rework or quarantine, at their old place; returns how many."""

@@ -59,9 +59,9 @@ class Writer:
     async def close(self) -> None:
         """Finish what waits."""
         self._closed = True
-        if self._committing is not None:
-            await asyncio.wait({self._committing})
-        self._thread.shutdown()
+        with self._thread:  # which has ended behind this, even if we are cancelled
+            if self._committing is not None:
+                await asyncio.wait({self._committing})
 
     async def _commit_waiting(self) -> None:
         """Group after group, until nothing waits; what comes in during a commit is the next group."""
