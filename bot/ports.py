@@ -12,7 +12,7 @@ from schemas.base import CheckCommand, Evidence, Permission, Person, RepoRef, Sh
 from schemas.decision import Decision, LaneDecision
 from schemas.effects import Effect
 from schemas.events import Address, Addressed, Event
-from schemas.lane import Carriage, Entry, Lane
+from schemas.lane import Carriage, Entry, Lane, LaneEvent
 from schemas.ticket import Ticket
 
 
@@ -159,7 +159,7 @@ class Queue(Protocol):
     async def begin(self, lease: Lease, ids: Sequence[str], now: datetime) -> None:
         """Count a delivery for each entry before it is worked on. Raises Stale."""
 
-    async def decide(self, lease: Lease, event: BaseModel, decision: LaneDecision, now: datetime) -> None:
+    async def decide(self, lease: Lease, event: LaneEvent, decision: LaneDecision, now: datetime) -> None:
         """Store a lane's decision: lane, entry moves, emitted ticket events, audit row. Raises Stale."""
 
     async def verdict(self, tree: Sha, checks: str) -> CheckVerdict | None:

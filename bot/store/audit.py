@@ -9,8 +9,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TextIO
 
 from bot.errors import Rejected
 from bot.store.connection import Connection, Row, from_ms, insert, to_ms, update, upsert
@@ -21,7 +20,6 @@ GENESIS: Final = "0" * 64
 """What stands before the first row."""
 
 _ANCHOR: Final = "audit-head"
-_PAGE: Final = 50
 
 
 class Record(NamedTuple):
@@ -72,9 +70,8 @@ def _keep_text(conn: Connection, text: str) -> str:
     if not text:
         return ""
     digest = digest_of(text)
-    sql = """INSERT INTO texts (digest, body) VALUES (?, ?)
-        ON CONFLICT (digest) DO UPDATE SET body = excluded.body, erased = 0 WHERE erased = 1"""
-    conn.execute(sql, (digest, text))
+    known = "ON CONFLICT (digest) DO UPDATE SET body = excluded.body, erased = 0 WHERE erased = 1"
+    insert(conn, "texts", known, digest=digest, body=text)
     return digest
 
 
@@ -129,25 +126,20 @@ class AuditLog(Part):
 
         The texts are empty where there are none or they were erased. Rows appended meanwhile are seen.
         """
+        where = "WHERE a.seq > ? AND (? IS NULL OR a.subject = ?) ORDER BY a.seq LIMIT 50"
         seq = 0
-        while True:
-            where = "WHERE a.seq > ? AND (? IS NULL OR a.subject = ?) ORDER BY a.seq LIMIT ?"
-            page = await self.database.rows(_HISTORY + where, seq, subject, subject, _PAGE)
+        while page := await self.database.rows(_HISTORY + where, seq, subject, subject):
             for found in page:
-                seq = found["seq"]
-                row = AuditRow.model_validate(_exported(found))
-                yield row, found["event_text"] or "", found["decision_text"] or ""
-            if len(page) < _PAGE:
-                return
+                yield AuditRow.model_validate(_exported(found)), found["event_text"] or "", found["decision_text"] or ""
+            seq = page[-1]["seq"]
 
-    async def export(self, path: Path) -> int:
+    async def export(self, target: TextIO) -> int:
         """Write the chain as JSON lines `{row, event, decision}` (null: erased); returns how many rows."""
 
         def work(conn: Connection) -> int:
-            with path.open("w", encoding="utf-8") as target:
-                for found in conn.execute(_HISTORY + "ORDER BY a.seq"):
-                    line = {"row": _exported(found), "event": found["event_text"], "decision": found["decision_text"]}
-                    target.write(json.dumps(line, ensure_ascii=True) + "\n")
+            for found in conn.execute(_HISTORY + "ORDER BY a.seq"):
+                line = {"row": _exported(found), "event": found["event_text"], "decision": found["decision_text"]}
+                target.write(json.dumps(line, ensure_ascii=True) + "\n")
             return int(conn.execute("SELECT COUNT(*) FROM audit").fetchone()[0])
 
         return await self.database.scan(work)
@@ -157,21 +149,18 @@ class AuditLog(Part):
 
         The digests stay whole, and a row records the erasure. Raises Rejected for an open or unknown ticket.
         """
-
-        def work(conn: Connection) -> int:
-            found = conn.execute("SELECT open FROM tickets WHERE id = ?", (ticket,)).fetchone()
-            if found is None:
-                raise Rejected(f"there is no ticket {ticket}")
-            if found["open"]:
-                raise Rejected(f"{ticket} is still open: close its issue first")
-            return _erase(conn, ticket, now, by)
-
-        erased = await self.database.write("forget", work)
-        await self.database.empty_log()
+        erased = await self.database.write("forget", lambda conn: _erase(conn, ticket, now, by))
+        # Moves the write-ahead log into the file, so that nothing erased is left in it.
+        await self.database.rows("PRAGMA wal_checkpoint(TRUNCATE)")
         return erased
 
 
 def _erase(conn: Connection, ticket: str, now: datetime, by: str) -> int:
+    found = conn.execute("SELECT open FROM tickets WHERE id = ?", (ticket,)).fetchone()
+    if found is None:
+        raise Rejected(f"there is no ticket {ticket}")
+    if found["open"]:
+        raise Rejected(f"{ticket} is still open: close its issue first")
     # The rows of a lane name every ticket of a train: only lanes that this ticket alone has used go with it.
     lanes = """SELECT DISTINCT lane FROM entries e WHERE ticket = ?
         AND NOT EXISTS (SELECT 1 FROM entries o WHERE o.lane = e.lane AND o.ticket <> e.ticket)"""

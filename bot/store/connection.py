@@ -7,7 +7,6 @@ https://sqlite.org/wal.html). It has the standard library's interface, so the ty
 """
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,11 +37,9 @@ not the statement (https://sqlite.org/rescode.html)."""
 def connect_writer(path: Path) -> Connection:
     """The connection that writes: WAL, and every commit on disk when it returns (synchronous=FULL)."""
     connection = _connect(path)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA secure_delete = ON")  # what was erased is overwritten, not only forgotten
-    connection.execute("PRAGMA journal_size_limit = 67108864")
+    # secure_delete: what was erased is overwritten, not only forgotten.
+    connection.executescript("""PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+        PRAGMA secure_delete = ON; PRAGMA journal_size_limit = 67108864""")
     return connection
 
 
@@ -92,31 +89,21 @@ def from_ms(milliseconds: int) -> datetime:
     return EPOCH + timedelta(milliseconds=milliseconds)
 
 
-def insert(conn: Connection, table: str, /, **values: Value) -> int:
-    """Add a row; returns its `seq`, if the table has one."""
-    return conn.execute(_insert_sql(table, *values), tuple(values.values())).lastrowid or 0
+def insert(conn: Connection, table: str, known: str = "", /, **values: Value) -> sqlite.Cursor:
+    """Add a row; `known` is the clause for when one of the same unique key is there, which is an error without one."""
+    sql = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) {known}"
+    return conn.execute(sql, tuple(values.values()))
 
 
 def insert_new(conn: Connection, table: str, /, **values: Value) -> bool:
     """Add a row unless one of the same unique key is there; returns whether it was added."""
-    sql = _insert_sql(table, *values) + " ON CONFLICT DO NOTHING"
-    return conn.execute(sql, tuple(values.values())).rowcount == 1
+    return insert(conn, table, "ON CONFLICT DO NOTHING", **values).rowcount == 1
 
 
 def upsert(conn: Connection, table: str, key: str, /, **values: Value) -> None:
     """Add a row, or change these columns of the one that has the same `key` (a column, or several with commas)."""
-    conn.execute(_upsert_sql(table, key, *values), tuple(values.values()))
-
-
-@functools.cache
-def _insert_sql(table: str, *columns: str) -> str:
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-
-
-@functools.cache
-def _upsert_sql(table: str, key: str, *columns: str) -> str:
-    changes = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in key.split(", "))
-    return f"{_insert_sql(table, *columns)} ON CONFLICT ({key}) DO UPDATE SET {changes}"
+    changes = ", ".join(f"{column} = excluded.{column}" for column in values if column not in key.split(", "))
+    insert(conn, table, f"ON CONFLICT ({key}) DO UPDATE SET {changes}", **values)
 
 
 def update(conn: Connection, table: str, where: str, /, *where_values: Value, **values: Value) -> int:

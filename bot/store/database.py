@@ -1,16 +1,14 @@
-"""One SQLite file: the process lock, the writer, and readers on connections of their own.
+"""One SQLite file: the process lock, the schema's version, the writer, and readers on connections of their own.
 
 One process a database: it holds an exclusive flock on `<file>.lock`, so a lease of any other owner is void as
 soon as the file is open. Another process may open it for reading only.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
@@ -21,81 +19,42 @@ from pydantic import BaseModel
 from bot.errors import Misconfigured
 from bot.ports import Clock, Faults
 from bot.store.connection import Connection, Error, Row, connect_reader, connect_writer, reading
-from bot.store.migrations import VERSION, migrate
-from bot.store.writer import Name, Writer
+from bot.store.writer import Writer
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 READERS: Final = 3
 
+VERSION: Final = 1
+"""`PRAGMA user_version` of the schema in schema.sql."""
+
+Step = Callable[[Connection], None]
+STEPS: Final[Mapping[int, Step]] = {}
+"""From version N to N + 1, filled as releases change the schema; schema.sql is always the newest one."""
+
 
 class Database:
-    """Open with `await Database.open(path, faults)`, close with `await close()`; a crash needs neither."""
+    """What `open_database` has opened: reading by SQL, writing by functions of the connection."""
 
-    def __init__(self, path: Path, lock: IO[str] | None, writer: Writer | None) -> None:
-        self.path, self._lock, self._writer = path, lock, writer
-        self._readers: asyncio.LifoQueue[aiosqlite.Connection] = asyncio.LifoQueue()
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.readers: asyncio.LifoQueue[aiosqlite.Connection] = asyncio.LifoQueue()
+        self.writer: Writer | None = None
 
-    @classmethod
-    async def open(cls, path: Path, faults: Faults, *, exclusive: bool = True) -> Database:
-        """Lock, migrate, start. Not exclusive: for reading, whoever holds it.
-
-        Raises Misconfigured when another process holds it, it is of another release, or no database of ours.
-        """
-        try:
-            database = await asyncio.to_thread(cls._open_exclusive if exclusive else cls._open_shared, path, faults)
-        except Error as error:
-            raise Misconfigured(f"{path} cannot be opened as a database ({error}): restore a backup of it") from error
-        for _ in range(READERS):
-            # aiosqlite.connect() would take the interpreter's own SQLite; its Connection takes any connector.
-            reader = aiosqlite.Connection(partial(connect_reader, path), iter_chunk_size=64)
-            database._readers.put_nowait(await reader)
-        return database
-
-    @classmethod
-    def _open_exclusive(cls, path: Path, faults: Faults) -> Database:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as undo:
-            lock = undo.enter_context(_take_lock(path))
-            connection = undo.enter_context(contextlib.closing(connect_writer(path)))
-            migrate(connection, path)
-            undo.pop_all()
-        return cls(path, lock, Writer(connection, faults))
-
-    @classmethod
-    def _open_shared(cls, path: Path, faults: Faults) -> Database:
-        if not path.exists():
-            raise Misconfigured(f"there is no database at {path}: start the server once, or name another directory")
-        with contextlib.closing(connect_reader(path)) as connection:
-            found = connection.execute("PRAGMA user_version").fetchone()[0]
-        if found != VERSION:
-            advice = "start the server once, which upgrades it" if found < VERSION else "use the release that wrote it"
-            raise Misconfigured(f"{path} has schema {found}, this release reads {VERSION}: {advice}")
-        return cls(path, None, None)
-
-    async def close(self) -> None:
-        """Finish the writes that wait and let go of the file."""
-        if self._writer:
-            await self._writer.close()
-        for _ in range(READERS):  # those at work are waited for
-            await (await self._readers.get()).close()
-        if self._lock:
-            self._lock.close()
-
-    async def write(self, name: Name, work: Callable[[Connection], T]) -> T:
+    async def write(self, name: str, work: Callable[[Connection], T]) -> T:
         """See bot.store.writer. Raises Misconfigured on a database that was opened for reading."""
-        if self._writer is None:
+        if self.writer is None:
             raise Misconfigured(f"{self.path} was opened for reading only: send the command to the running server")
-        return await self._writer.write(name, work)
+        return await self.writer.write(name, work)
 
     async def rows(self, sql: str, *values: Any) -> list[Row]:
         """All rows of a query, of what is committed now. Raises Transient when the file cannot be read."""
-        reader = await self._readers.get()
+        reader = await self.readers.get()
         try:
             with reading():
                 return list(await reader.execute_fetchall(sql, values))
         finally:
-            self._readers.put_nowait(reader)
+            self.readers.put_nowait(reader)
 
     async def row(self, sql: str, *values: Any) -> Row | None:
         """The first row, if there is one."""
@@ -116,21 +75,58 @@ class Database:
 
         return await asyncio.to_thread(run)
 
-    async def empty_log(self) -> None:
-        """Move the write-ahead log into the file, so that nothing erased is left in it."""
-
-        def run() -> None:
-            with contextlib.closing(connect_writer(self.path)) as connection:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-        await asyncio.to_thread(run)
-
 
 class Part:
-    """What every part of the store works with."""
+    """What every part of the store works with. `owner` names this process and no other one, for its leases."""
 
     def __init__(self, database: Database, clock: Clock, attempts: int) -> None:
         self.database, self._clock, self._attempts = database, clock, attempts
+        self.owner = f"{os.getpid()}@{clock.boot_id()}:{clock.boot():.6f}"
+
+
+# --- opening ----------------------------------------------------------------------------------------------------------
+@contextlib.asynccontextmanager
+async def open_database(path: Path, faults: Faults, *, exclusive: bool) -> AsyncIterator[Database]:
+    """Lock, migrate, start; at the end, finish the writes that wait and let go of the file. A crash needs no end.
+
+    Not exclusive: for reading, whoever holds it. Raises Misconfigured when another process holds it, it is of
+    another release, or no database of ours.
+    """
+    database = Database(path)
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            connection = stack.enter_context(_locked(path) if exclusive else _shared(path))
+        except Error as error:
+            raise Misconfigured(f"{path} cannot be opened as a database ({error}): restore a backup of it") from error
+        for _ in range(READERS):
+            # aiosqlite.connect() would take the interpreter's own SQLite; its Connection takes any connector.
+            reader = aiosqlite.Connection(partial(connect_reader, path), iter_chunk_size=64)
+            database.readers.put_nowait(await stack.enter_async_context(reader))
+        if exclusive:
+            database.writer = Writer(connection, faults)
+            stack.push_async_callback(database.writer.close)
+        yield database
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[Connection]:
+    """The lock, and the connection that writes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _take_lock(path), contextlib.closing(connect_writer(path)) as connection:
+        migrate(connection, path)
+        yield connection
+
+
+@contextlib.contextmanager
+def _shared(path: Path) -> Iterator[Connection]:
+    if not path.exists():
+        raise Misconfigured(f"there is no database at {path}: start the server once, or name another directory")
+    with contextlib.closing(connect_reader(path)) as connection:
+        found = _version_of(connection)
+        if found != VERSION:
+            advice = "start the server once, which upgrades it" if found < VERSION else "use the release that wrote it"
+            raise Misconfigured(f"{path} has schema {found}, this release reads {VERSION}: {advice}")
+        yield connection
 
 
 def _take_lock(path: Path) -> IO[str]:
@@ -151,3 +147,36 @@ def _take_lock(path: Path) -> IO[str]:
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
+
+
+def migrate(connection: Connection, path: Path, *, version: int = VERSION, steps: Mapping[int, Step] = STEPS) -> None:
+    """From an empty or older database to the schema of `version`, in one transaction.
+
+    An older one is copied first, to `<file>.schema-<old>`. Raises Misconfigured for a database of a newer
+    release, or a file that is not ours.
+    """
+    found = _version_of(connection)
+    if found > version:
+        raise Misconfigured(
+            f"{path} was written by a newer release (schema {found}, this one knows {version}): "
+            "install that release again, or restore the copy made before its upgrade"
+        )
+    if found == version:
+        return
+    if found:
+        target = path.with_name(f"{path.name}.schema-{found}")
+        target.unlink(missing_ok=True)  # a half-made older one
+        with contextlib.closing(connect_writer(target)) as copy:
+            connection.backup(copy)  # through SQLite itself, which sees the write-ahead log
+    elif connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+        raise Misconfigured(f"{path} is a database of another program: name another file")
+    schema = "" if found else (Path(__file__).parent / "schema.sql").read_text("utf-8")
+    with connection:  # commits, or undoes all of it
+        connection.executescript("BEGIN IMMEDIATE;" + schema)
+        for old in range(found or version, version):
+            steps[old](connection)
+        connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _version_of(connection: Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

@@ -1,26 +1,152 @@
-"""The merge queue's tables as the lander sees them (`bot.ports.Queue`)."""
+"""The merge queue's tables: what tickets' decisions do to them, and what the lander sees of them (`bot.ports.Queue`).
 
+Only the entry state in here counts; tickets mirror it. Which moves are legal is decided by the rules; here they
+are stored. The moves that a ticket's decision makes (supersede, release, withdraw) never touch an entry that is
+landing.
+"""
+
+import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
-from bot.errors import Stale
+from bot.errors import Rejected, Stale
 from bot.ports import CheckVerdict, Lease
-from bot.store import audit, entries, inbox
-from bot.store.connection import Connection, Row, from_ms, to_ms, update, upsert
+from bot.rules.lane_turn import kind_of
+from bot.store import audit, inbox
+from bot.store.connection import Connection, Row, from_ms, insert, to_ms, update, upsert
 from bot.store.database import Part
-from schemas.base import Sha
-from schemas.decision import LaneDecision
-from schemas.lane import Entry, Lane, NewEntry
+from schemas import lane as q
+from schemas.base import Evidence, Sha
+from schemas.decision import EntryMove, LaneDecision
+from schemas.events import EntryReturned
 
 VERDICT: Final = TypeAdapter(CheckVerdict)
+
+E = q.EntryState
+_UNDER_WAY: Final = (E.COMPOSED, E.CHECKING, E.LANDING)
+_OPEN: Final = (E.QUEUED, E.HELD, *_UNDER_WAY)
+
+ORDER: Final = "e.accepted_at - 3600000 * e.priority, e.seq"
+"""Apply order (decisions.md 7): an hour of waiting is worth one step of priority, so nothing starves. The
+difference of two entries never changes, so the order is the same whenever it is asked for; an index holds it.
+Entries of one priority come in order of acceptance, those accepted in one second in the order given."""
+
+SELECT: Final = """SELECT e.seq, e.id, e.lane, e.ticket, e.task, e.state, e.priority, e.accepted_at AS accepted,
+    e.due_at AS next_try, e.deliveries, e.outcomes, e.attempts, e.error_class, e.error, e.evidence, e.oid AS "commit",
+    e.released_by, b.body FROM entries e JOIN entry_bodies b ON b.seq = e.seq """
+"""An entry under the names that its model has."""
+
+_AGAIN: Final = "state = 'queued', due_at = ?, settled_at = NULL, attempts = 0, outcomes = deliveries"
+"""How an entry at rest is opened again: with its counters anew."""
+
+_IN_COLUMNS: Final = {"id", "lane", "ticket", "task", "priority"}
+
+
+def _fresh_lane(key: str) -> q.Lane:
+    """A lane that nothing is known of yet."""
+    return q.Lane(key=key, ref=key.partition(":")[2])
+
+
+def _save_lane(conn: Connection, lane: q.Lane) -> None:
+    """Write the lane; its lease's columns stay."""
+    upsert(
+        conn, "lanes", "key", key=lane.key, version=lane.version, state=lane.state, train=lane.train is not None,
+        body=lane.model_dump_json(by_alias=True),
+    )  # fmt: skip
+
+
+def _make_lane(conn: Connection, key: str, fork: Sha | None = None) -> None:
+    """Write a fresh lane unless there is one."""
+    if conn.execute("SELECT 1 FROM lanes WHERE key = ?", (key,)).fetchone() is None:
+        _save_lane(conn, _fresh_lane(key).model_copy(update={"fork": fork}))
+
+
+def enqueue(conn: Connection, entry: q.NewEntry, now: datetime) -> bool:
+    """Add an entry behind the others; False if its id is known with another body."""
+    payload = entry.model_dump(mode="json", include={"change", "series", "rebase"}, by_alias=True)
+    digest = audit.digest_of(json.dumps(payload, sort_keys=True))
+    known = conn.execute("SELECT digest FROM entries WHERE lane = ? AND id = ?", (entry.lane, entry.id)).fetchone()
+    if known is not None:
+        return bool(known["digest"] == digest)
+    _make_lane(conn, entry.lane, entry.fork)
+    if entry.ticket and entry.task:
+        older = "lane = ? AND ticket = ? AND task = ? AND state IN ('queued', 'held', 'rework')"
+        values = (entry.lane, entry.ticket, entry.task)
+        update(conn, "entries", older, *values, state=E.SUPERSEDED, settled_at=to_ms(now))
+    accepted = now.replace(microsecond=0)  # becomes the commit's time, which git keeps in whole seconds
+    seq = insert(
+        conn, "entries", lane=entry.lane, id=entry.id, ticket=entry.ticket, task=entry.task, digest=digest,
+        state=E.HELD if entry.held else E.QUEUED, priority=entry.priority,
+        accepted_at=to_ms(accepted), due_at=to_ms(now),
+    ).lastrowid  # fmt: skip
+    insert(conn, "entry_bodies", seq=seq, body=entry.model_dump_json(exclude=_IN_COLUMNS, by_alias=True))
+    return True
+
+
+def known_otherwise(entry: q.NewEntry) -> EntryReturned:
+    """What a ticket is told whose entry has the id of another one."""
+    reason = f"{entry.id} is known in {entry.lane} with another content: give it an id of its own"
+    return EntryReturned(
+        entry=entry.id, entry_kind=kind_of(entry), task=entry.task, state=E.QUARANTINED,
+        error_class=q.ErrorClass.INVALID, evidence=Evidence(reason=reason),
+    )  # fmt: skip
+
+
+def release(conn: Connection, ticket: str, entry: str, by: str, now: datetime) -> None:
+    """A person lets an entry go on that was held or set aside, unless its task has a newer one."""
+    sql = f"""UPDATE entries AS e SET {_AGAIN}, released_by = ? WHERE ticket = ? AND id = ?
+        AND state IN ('held', 'quarantined') AND (task = '' OR NOT EXISTS (SELECT 1 FROM entries n
+        WHERE n.lane = e.lane AND n.ticket = e.ticket AND n.task = e.task AND n.seq > e.seq))"""
+    conn.execute(sql, (to_ms(now), by, ticket, entry))
+
+
+def withdraw(conn: Connection, ticket: str, task: str, now: datetime) -> None:
+    """Cancel a ticket's open entries, of one task or ('*') of all. What is landing is not called back."""
+    whose = "ticket = ? AND (? = '*' OR task = ?) AND state IN ('queued', 'held', 'composed', 'checking', 'rework')"
+    update(conn, "entries", whose, ticket, task, task, state=E.CANCELLED, settled_at=to_ms(now))
+
+
+def _apply_move(conn: Connection, lane: str, move: EntryMove, now: datetime) -> None:
+    """One entry's next state, as the lane decided it.
+
+    A withdrawn entry stays withdrawn unless it turns out to have landed. Raises Stale when it was about to be
+    landed, so that the lander looks again; Rejected for an entry that the lane does not have.
+    """
+    sql = "SELECT seq, state, outcomes, attempts, oid FROM entries WHERE lane = ? AND id = ?"
+    row = conn.execute(sql, (lane, move.entry)).fetchone()
+    if row is None:
+        raise Rejected(f"there is no entry {move.entry} in lane {lane}")
+    if row["state"] in (E.CANCELLED, E.SUPERSEDED) and move.to not in (E.LANDED, E.NOOP):
+        if move.to is E.LANDING:
+            raise Stale(f"{move.entry} was withdrawn meanwhile")
+        return
+    update(
+        conn, "entries", "seq = ?", row["seq"], state=move.to, error_class=move.error_class, error=move.error,
+        evidence=move.evidence.model_dump_json() if move.evidence else None, oid=move.commit or row["oid"],
+        due_at=to_ms(now + timedelta(seconds=move.delay_seconds)),
+        settled_at=None if move.to in _OPEN else to_ms(now),
+        outcomes=row["outcomes"] + (move.to not in _UNDER_WAY), attempts=row["attempts"] + move.counts,
+    )  # fmt: skip
+
+
+def _entry_of(row: Row) -> q.Entry:
+    """A row of SELECT as the lander sees it."""
+    columns = dict(row)
+    body = json.loads(columns.pop("body"))
+    columns["accepted"], columns["next_try"] = from_ms(row["accepted"]), from_ms(row["next_try"])
+    columns["evidence"] = json.loads(row["evidence"] or "null")
+    return q.Entry.model_validate({**body, **columns})
+
+
+_HELD: Final = "key = ? AND owner = ? AND fence = ?"
 
 
 def _held(conn: Connection, lease: Lease) -> Row:
     """The leased lane's version and state. Raises Stale if the lease was lost."""
-    sql = "SELECT version, state FROM lanes WHERE key = ? AND owner = ? AND fence = ?"
+    sql = f"SELECT version, state FROM lanes WHERE {_HELD}"
     row: Row | None = conn.execute(sql, (lease.key, lease.owner, lease.fence)).fetchone()
     if row is None:
         raise Stale(f"the lease of lane {lease.key} was lost: another lander has it now")
@@ -31,35 +157,33 @@ class QueueTables(Part):
     """All writes are durable when they return."""
 
     # --- entries --------------------------------------------------------------------------------------------
-    async def enqueue(self, new: Sequence[NewEntry], now: datetime) -> Sequence[tuple[str, bool]]:
+    async def enqueue(self, new: Sequence[q.NewEntry], now: datetime) -> Sequence[tuple[str, bool]]:
         """Add entries in the order given; (id, False) if the id is known with another body. Lanes are made as needed."""
-
-        def work(conn: Connection) -> list[tuple[str, bool]]:
-            return [(entry.id, entries.enqueue(conn, entry, now)) for entry in new]
-
-        return await self.database.write("enqueue", work)
+        return await self.database.write("enqueue", lambda conn: [(one.id, enqueue(conn, one, now)) for one in new])
 
     async def retry(self, lane: str, ids: Sequence[str], now: datetime) -> int:
         """Queue entries again that are in rework or quarantine, at their old place; returns how many."""
-        return await self.database.write("retry", lambda conn: entries.retry(conn, lane, ids, now))
+        sql = f"UPDATE entries SET {_AGAIN} WHERE lane = ? AND id = ? AND state IN ('rework', 'quarantined')"
+        values = [(to_ms(now), lane, name) for name in ids]
+        return await self.database.write("retry", lambda conn: conn.executemany(sql, values).rowcount)
 
-    async def due_entries(self, lane: str, limit: int, now: datetime) -> Sequence[Entry]:
-        """See bot.ports.Queue; the order is `bot.store.entries.ORDER`."""
-        where = f"WHERE lane = ? AND state = 'queued' AND due_at <= ? ORDER BY {entries.ORDER} LIMIT ?"
+    async def due_entries(self, lane: str, limit: int, now: datetime) -> Sequence[q.Entry]:
+        """See bot.ports.Queue; the order is `ORDER`."""
+        where = f"WHERE lane = ? AND state = 'queued' AND due_at <= ? ORDER BY {ORDER} LIMIT ?"
         return await self._entries(where, lane, to_ms(now), limit)
 
-    async def entries(self, lane: str, ids: Sequence[str]) -> Sequence[Entry]:
+    async def entries(self, lane: str, ids: Sequence[str]) -> Sequence[q.Entry]:
         """See bot.ports.Queue. Ids that the lane does not have are left out."""
         marks = ", ".join("?" * len(ids))
         found = {entry.id: entry for entry in await self._entries(f"WHERE lane = ? AND id IN ({marks})", lane, *ids)}
         return [found[name] for name in ids if name in found]
 
-    async def report(self, lane: str) -> Sequence[Entry]:
+    async def report(self, lane: str) -> Sequence[q.Entry]:
         """Every entry that this lane ever had, in order of acceptance."""
         return await self._entries("WHERE lane = ? ORDER BY e.seq", lane)
 
-    async def _entries(self, where: str, *values: object) -> list[Entry]:
-        return [entries.entry_of(row) for row in await self.database.rows(entries.SELECT + where, *values)]
+    async def _entries(self, where: str, *values: object) -> list[q.Entry]:
+        return [_entry_of(row) for row in await self.database.rows(SELECT + where, *values)]
 
     async def begin(self, lease: Lease, ids: Sequence[str], now: datetime) -> None:
         """See bot.ports.Queue."""
@@ -85,17 +209,17 @@ class QueueTables(Part):
         row = await self.database.row(sql)
         return from_ms(row["due_at"]) if row else None
 
-    async def lane(self, key: str) -> Lane:
+    async def lane(self, key: str) -> q.Lane:
         """See bot.ports.Queue."""
-        found = await self.database.models(Lane, "SELECT body FROM lanes WHERE key = ?", key)
-        return found[0] if found else entries.fresh_lane(key)
+        found = await self.database.models(q.Lane, "SELECT body FROM lanes WHERE key = ?", key)
+        return found[0] if found else _fresh_lane(key)
 
     async def lease_lane(self, lane: str, owner: str, seconds: float) -> Lease | None:
         """See bot.ports.Queue. None as well while this owner's own lease runs: a lane is driven once."""
         boot, boot_id = self._clock.boot(), self._clock.boot_id()
 
         def work(conn: Connection) -> Lease | None:
-            entries.make_lane(conn, lane)
+            _make_lane(conn, lane)
             row = conn.execute("SELECT owner, boot_id, expires, fence FROM lanes WHERE key = ?", (lane,)).fetchone()
             if row["owner"] and row["boot_id"] == boot_id and row["expires"] > boot:
                 return None
@@ -108,33 +232,28 @@ class QueueTables(Part):
 
     async def release_lane(self, lease: Lease) -> None:
         """See bot.ports.Queue. A lease that was lost has nothing to give back."""
-        held, values = "key = ? AND owner = ? AND fence = ?", (lease.key, lease.owner, lease.fence)
-        await self.database.write(
-            "release-lane", lambda conn: update(conn, "lanes", held, *values, owner="", expires=0)
-        )
+        held = (lease.key, lease.owner, lease.fence)
+        await self.database.write("release-lane", lambda conn: update(conn, "lanes", _HELD, *held, owner="", expires=0))
 
-    async def decide(self, lease: Lease, event: BaseModel, decision: LaneDecision, now: datetime) -> None:
+    async def decide(self, lease: Lease, event: q.LaneEvent, decision: LaneDecision, now: datetime) -> None:
         """See bot.ports.Queue."""
-        kind = str(getattr(event, "kind", type(event).__name__))
         event_text, text = event.model_dump_json(by_alias=True), decision.model_dump_json(by_alias=True)
 
         def work(conn: Connection) -> None:
             old = _held(conn, lease)
             if decision.lane.key != lease.key or old["version"] != decision.lane.version - 1:
                 raise Stale(f"lane {lease.key} was decided on meanwhile")
-            entries.save_lane(conn, decision.lane)
+            _save_lane(conn, decision.lane)
             for move in decision.moves:
-                entries.apply_move(conn, lease.key, move, now)
+                _apply_move(conn, lease.key, move, now)
             for index, emitted in enumerate(decision.emits):
                 key = f"lane:{lease.key}:{decision.lane.version}:{index}"
                 inbox.put_for(conn, emitted.ticket, key, emitted, now)
-            record = audit.Record(
-                lease.key, kind, event_text, text, before=old["state"], after=decision.lane.state, why=decision.why,
-                actor=getattr(getattr(event, "by", None), "login", ""),
-            )  # fmt: skip
+            state, why = decision.lane.state, decision.why
+            record = audit.Record(lease.key, event.kind, event_text, text, before=old["state"], after=state, why=why)
             audit.append(conn, now, record)
 
-        await self.database.write(f"lane:{kind}", work)
+        await self.database.write(f"lane:{event.kind}", work)
 
     # --- verdicts -------------------------------------------------------------------------------------------
     async def verdict(self, tree: Sha, checks: str) -> CheckVerdict | None:

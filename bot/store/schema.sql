@@ -105,7 +105,7 @@ CREATE TABLE entries (
     digest TEXT NOT NULL,
     UNIQUE (lane, id)
 );
--- The age term of bot.store.entries: one hour of waiting is worth one step of priority.
+-- The age term of bot.store.queue: one hour of waiting is worth one step of priority.
 CREATE INDEX entries_due ON entries (lane, accepted_at - 3600000 * priority, seq) WHERE state = 'queued';
 CREATE INDEX entries_next ON entries (due_at) WHERE state = 'queued';
 CREATE INDEX entries_ticket ON entries (ticket, task);

@@ -1,6 +1,5 @@
 """The store whole, on one database: `bot.ports.Store` for the loop and `bot.ports.Queue` for the lander."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from bot.ports import Clock, Faults, no_faults
 from bot.store.audit import AuditLog
 from bot.store.connection import Connection, update, upsert
-from bot.store.database import Database
+from bot.store.database import open_database
 from bot.store.inbox import Inbox
 from bot.store.outbox import ATTEMPTS, Outbox
 from bot.store.queue import QueueTables
@@ -17,11 +16,7 @@ from bot.store.views import Views
 
 
 class SqliteStore(Inbox, Tickets, Outbox, QueueTables, AuditLog, Views):
-    """All durable state of one process. `owner` names this process and no other one, for its leases."""
-
-    def __init__(self, database: Database, clock: Clock, attempts: int = ATTEMPTS) -> None:
-        super().__init__(database, clock, attempts)
-        self.owner = f"{os.getpid()}@{clock.boot_id()}:{clock.boot():.6f}"
+    """All durable state of one process."""
 
     async def meta(self, key: str) -> str | None:
         """A fact remembered about this database, such as the repository that it is for."""
@@ -49,11 +44,7 @@ async def open_store(
     `attempts` is how often an effect may fail before its ticket is told. Raises Misconfigured when another
     process holds the file, it is of another release, or it is no database of ours.
     """
-    database = await Database.open(path, faults, exclusive=exclusive)
-    try:
-        store = SqliteStore(database, clock, attempts)
+    async with open_database(path, faults, exclusive=exclusive) as database:
         if exclusive:
             await database.write("take-back", _take_back)
-        yield store
-    finally:
-        await database.close()
+        yield SqliteStore(database, clock, attempts)

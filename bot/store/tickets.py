@@ -5,15 +5,15 @@ from datetime import datetime
 from typing import Final
 
 from bot.errors import Stale
-from bot.store import audit, entries, inbox, outbox
+from bot.store import audit, inbox, outbox, queue
 from bot.store.connection import Connection, from_ms, to_ms, update, upsert
 from bot.store.database import Part
 from schemas.decision import Decision
 from schemas.events import Ticked
 from schemas.ticket import Ticket
 
-_PENDING: Final = """SELECT ticket, kind, body, json_extract(body, '$.by.login') AS actor FROM events
-    WHERE seq = ? AND state = 'pending'"""
+_PENDING: Final = """SELECT ticket, kind, body, COALESCE(json_extract(body, '$.by.login'), '') AS actor
+    FROM events WHERE seq = ? AND state = 'pending'"""
 
 
 def _store(conn: Connection, seq: int, decision: Decision, text: str, now: datetime) -> None:
@@ -32,21 +32,19 @@ def _store(conn: Connection, seq: int, decision: Decision, text: str, now: datet
     for index, emitted in enumerate(decision.emits):
         inbox.put_for(conn, emitted.ticket or ticket.id, f"{seq}:{index}", emitted, now)
     for task in decision.withdraw:
-        entries.withdraw(conn, ticket.id, task, now)
+        queue.withdraw(conn, ticket.id, task, now)
     for entry in decision.enqueue:
-        if not entries.enqueue(
-            conn, entry, now
-        ):  # a ticket that waits for an entry which is not there would wait for ever
-            inbox.put_for(conn, ticket.id, f"{seq}:known:{entry.id}", entries.known_otherwise(entry), now)
+        # A ticket that waits for an entry which is not there would wait for ever.
+        if not queue.enqueue(conn, entry, now):
+            inbox.put_for(conn, ticket.id, f"{seq}:known:{entry.id}", queue.known_otherwise(entry), now)
     for entry_id, by in decision.release:
-        entries.release(conn, ticket.id, entry_id, by, now)
+        queue.release(conn, ticket.id, entry_id, by, now)
     # From here on its text is the chain's alone, where it can be erased.
     update(conn, "events", "seq = ?", seq, state="decided", body="")
-    record = audit.Record(
+    audit.append(conn, now, audit.Record(
         ticket.id, event["kind"], event["body"], text, before=old["state"] if old and old["version"] >= 0 else "",
-        after=ticket.state, why=decision.why, actor=event["actor"] or "",
-    )  # fmt: skip
-    audit.append(conn, now, record)
+        after=ticket.state, why=decision.why, actor=event["actor"],
+    ))  # fmt: skip
 
 
 class Tickets(Part):
@@ -54,13 +52,9 @@ class Tickets(Part):
 
     async def commit(self, seq: int, decision: Decision, now: datetime) -> None:
         """See bot.ports.Store."""
-
-        def name(conn: Connection) -> str:
-            row = conn.execute("SELECT kind FROM events WHERE seq = ?", (seq,)).fetchone()
-            return f"decide:{row['kind'] if row else 'nothing'}"
-
-        text = decision.model_dump_json(by_alias=True)
-        await self.database.write(name, lambda conn: _store(conn, seq, decision, text, now))
+        row = await self.database.row("SELECT kind FROM events WHERE seq = ?", seq)
+        kind, text = row["kind"] if row else "nothing", decision.model_dump_json(by_alias=True)
+        await self.database.write(f"decide:{kind}", lambda conn: _store(conn, seq, decision, text, now))
 
     async def discard(self, seq: int, why: str, now: datetime) -> None:
         """See bot.ports.Store. Raises Stale if the event is decided already."""
@@ -70,8 +64,7 @@ class Tickets(Part):
             if row is None:
                 raise Stale(f"event {seq} was decided on meanwhile")
             update(conn, "events", "seq = ?", seq, state="discarded", body="", why=why)
-            record = audit.Record(row["ticket"], row["kind"], row["body"], why=why, actor=row["actor"] or "")
-            audit.append(conn, now, record)
+            audit.append(conn, now, audit.Record(row["ticket"], row["kind"], row["body"], why=why, actor=row["actor"]))
 
         await self.database.write("discard", work)
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from bot.store import entries
 from bot.store.connection import to_ms
 from bot.store.database import Part
 from schemas.base import Frozen, Instant
@@ -30,23 +29,15 @@ class Snapshot(Frozen):
 
 
 class EntryRow(Frozen):
-    """One entry without its change request. `settled` is when it came to rest."""
+    """One entry as people are shown it: how far it is, and why no further."""
 
-    id: str
     lane: str
-    ticket: str
-    task: str
+    id: str
     state: str
-    priority: int
-    accepted: Instant
-    settled: Instant | None
-    next_try: Instant
-    deliveries: int
     attempts: int
     error_class: str
     error: str
     commit: str
-    released_by: str
 
 
 _BY_STATE: Final = """
@@ -67,8 +58,8 @@ _NUMBERS: Final = """SELECT
     (SELECT MAX(seq) FROM audit) AS audit_records"""
 """A Snapshot's numbers (NULL: nothing there); ?1 is now."""
 
-_ENTRIES: Final = f"""SELECT {entries.COLUMNS}, e.settled_at AS settled,
-    COALESCE(e.error_class, '') AS error_class, COALESCE(e.oid, '') AS "commit" FROM entries e ORDER BY e.seq"""
+_ENTRIES: Final = """SELECT lane, id, state, attempts, COALESCE(error_class, '') AS error_class, error,
+    COALESCE(oid, '') AS "commit" FROM entries ORDER BY seq"""
 
 
 class Views(Part):
@@ -85,4 +76,4 @@ class Views(Part):
 
     async def report_rows(self) -> Sequence[EntryRow]:
         """All entries, in order of acceptance."""
-        return [EntryRow.model_validate(entries.columns_of(row)) for row in await self.database.rows(_ENTRIES)]
+        return [EntryRow.model_validate(dict(row)) for row in await self.database.rows(_ENTRIES)]

@@ -7,9 +7,8 @@ there is no await inside a transaction.
 
 import asyncio
 import contextlib
-import queue
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -18,8 +17,6 @@ from bot.ports import Faults
 from bot.store.connection import Connection, Error, as_transient, is_storage
 
 T = TypeVar("T")
-Name = str | Callable[[Connection], str]
-"""What an operation is called at its fault points; a function is asked in the transaction before the work."""
 
 GROUP_LIMIT: Final = 256
 """How many pieces of work share a commit at most, so that the first of them does not wait for long."""
@@ -27,7 +24,7 @@ GROUP_LIMIT: Final = 256
 
 @dataclass
 class _Write:
-    name: Name
+    name: str
     work: Callable[[Connection], Any]
     done: asyncio.Future[Any]
     result: Any = None
@@ -35,17 +32,16 @@ class _Write:
 
 
 class Writer:
-    """Runs from its making until `close`; owns `connection` from then on. All callers are on one event loop."""
+    """Nobody else may use `connection` until `close` has returned. All callers are on one event loop."""
 
     def __init__(self, connection: Connection, faults: Faults) -> None:
         self._connection, self._faults = connection, faults
-        self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._thread = ThreadPoolExecutor(1, "sqlite-writer")
+        self._waiting: list[_Write] = []
+        self._committing: asyncio.Task[None] | None = None
         self._closed = False
-        # A daemon: a process that dies with work waiting is a crash like any other, and recovered as one.
-        self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
-        self._thread.start()
 
-    async def write(self, name: Name, work: Callable[[Connection], T]) -> T:
+    async def write(self, name: str, work: Callable[[Connection], T]) -> T:
         """Run `work(connection)` and return its result once it is on disk.
 
         Cancelling the caller does not undo the work. Raises what `work` raises; Transient when the file fails
@@ -53,44 +49,45 @@ class Writer:
         """
         if self._closed:
             raise Transient("the store is closed: open it again")
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.put(_Write(name, work, done))
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._waiting.append(_Write(name, work, done))
+        if self._committing is None or self._committing.done():
+            self._committing = loop.create_task(self._commit_waiting())
         return await done
 
     async def close(self) -> None:
-        """Finish what waits, then let go of the connection."""
-        if not self._closed:
-            self._closed = True
-            self._waiting.put(None)
-        await asyncio.to_thread(self._thread.join)
+        """Finish what waits."""
+        self._closed = True
+        with self._thread:  # which has ended behind this, even if we are cancelled
+            if self._committing is not None:
+                await asyncio.wait({self._committing})
+
+    async def _commit_waiting(self) -> None:
+        """Group after group, until nothing waits; what comes in during a commit is the next group."""
+        while self._waiting:
+            group, self._waiting = self._waiting[:GROUP_LIMIT], self._waiting[GROUP_LIMIT:]
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._commit, group)
+            for write in group:
+                if write.done.done():  # its caller was cancelled
+                    continue
+                if write.problem is not None:
+                    write.done.set_exception(write.problem)
+                else:
+                    write.done.set_result(write.result)
 
     # --- on the thread --------------------------------------------------------------------------------------
-    def _run(self) -> None:
-        group: list[_Write] = []
-        for write in iter(self._waiting.get, None):
-            group.append(write)
-            if len(group) == GROUP_LIMIT or self._waiting.empty():
-                self._finish(group)
-                group = []
-        if group:  # what came in just before the end
-            self._finish(group)
-        self._connection.close()
-
-    def _finish(self, group: list[_Write]) -> None:
-        self._commit(group)
-        with contextlib.suppress(RuntimeError):  # the event loop has been closed meanwhile
-            group[0].done.get_loop().call_soon_threadsafe(_resolve, group)  # one wake-up for all
-
     def _commit(self, group: list[_Write]) -> None:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            names = [self._one(write) for write in group]
-            for name in names:
-                self._faults.reach(f"commit:{name}:before")
+            for write in group:
+                self._run(write)
+            for write in group:
+                self._faults.reach(f"commit:{write.name}:before")
             self._connection.execute("COMMIT")
-            for name in names:
-                self._faults.reach(f"commit:{name}:after")
-        except BaseException as error:  # whatever it is, nobody may wait for ever for a thread that has died
+            for write in group:
+                self._faults.reach(f"commit:{write.name}:after")
+        except BaseException as error:  # whatever it is, nobody may wait for ever
             with contextlib.suppress(Error):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
@@ -98,9 +95,8 @@ class Writer:
             for write in group:
                 write.problem = problem
 
-    def _one(self, write: _Write) -> str:
-        """Run one piece of work; returns its name. Raises only when the file failed."""
-        name = write.name if isinstance(write.name, str) else write.name(self._connection)
+    def _run(self, write: _Write) -> None:
+        """One piece of work. Raises only when the file failed."""
         self._connection.execute("SAVEPOINT one")
         try:
             write.result = write.work(self._connection)
@@ -110,14 +106,3 @@ class Writer:
             write.problem = error
             self._connection.execute("ROLLBACK TO one")
         self._connection.execute("RELEASE one")
-        return name
-
-
-def _resolve(writes: list[_Write]) -> None:
-    for write in writes:
-        if write.done.done():  # its caller was cancelled
-            continue
-        if write.problem is not None:
-            write.done.set_exception(write.problem)
-        else:
-            write.done.set_result(write.result)

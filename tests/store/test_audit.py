@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from bot.cli.main import main
 from bot.errors import Rejected
 from bot.store import connection
 from bot.store.audit import GENESIS
@@ -154,11 +156,16 @@ async def test_verifying_while_the_store_is_written_finds_no_fault(tmp_path: Pat
         assert len(set(seen)) > 1 and (await store.verify()).records == 66
 
 
-async def test_an_export_can_be_checked_without_this_code(tmp_path: Path) -> None:
-    await filled(tmp_path)
-    async with opened(tmp_path) as store:
-        assert await store.export(tmp_path / "audit.jsonl") == 6
-        head = (await store.verify()).head
+def test_an_export_can_be_checked_without_this_code(tmp_path: Path) -> None:
+    async def head_of_filled() -> str:
+        await filled(tmp_path)
+        async with opened(tmp_path) as store:
+            return str((await store.verify()).head)
+
+    head = asyncio.run(head_of_filled())
+    command, environment = ["audit", "export", str(tmp_path / "audit.jsonl")], {"INTERLOCK_DATA_DIR": str(tmp_path)}
+    done = CliRunner().invoke(main, command, env=environment)
+    assert (done.exit_code, done.output) == (0, "6 records\n")
     previous = "0" * 64
     for line in (tmp_path / "audit.jsonl").read_text().splitlines():
         item = json.loads(line)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import Misconfigured, Transient
-from bot.store import connection, migrations
+from bot.store import connection, database
 from bot.store.store import SqliteStore
 from tests.store.parts import T0, ManualClock, label, opened, value
 
@@ -100,7 +100,7 @@ async def test_an_older_database_is_copied_before_it_is_upgraded(tmp_path: Path)
     def step(conn: connection.Connection) -> None:
         conn.execute("ALTER TABLE lanes ADD COLUMN note TEXT NOT NULL DEFAULT ''")
 
-    migrations.migrate(conn, path, version=2, steps={1: step})
+    database.migrate(conn, path, version=2, steps={1: step})
     assert conn.execute("PRAGMA user_version").fetchone()[0] == 2
     assert conn.execute("SELECT note FROM lanes").fetchall() == []
     conn.close()
@@ -120,7 +120,7 @@ async def test_an_upgrade_that_fails_leaves_the_old_schema(tmp_path: Path) -> No
 
     conn = connection.connect_writer(path)
     with pytest.raises(ValueError, match="no"):
-        migrations.migrate(conn, path, version=2, steps={1: step})
+        database.migrate(conn, path, version=2, steps={1: step})
     conn.close()
     async with opened(tmp_path) as store:
         assert await value(store.database, "SELECT 1 FROM sqlite_schema WHERE name = 'half'") is None

@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+from bot.store.connection import to_ms
 from schemas.decision import EntryMove, LaneDecision
 from schemas.lane import Composed, EntryState
 from tests.store.parts import BASE, BRANCH, SHA, T0, agent, comment, entry, open_ticket, opened, post
@@ -54,6 +55,8 @@ async def test_rows_of_entries(tmp_path: Path) -> None:
         event = Composed(base=SHA, old=None, results=())
         await store.decide(lease, event, LaneDecision(lane=lane, moves=moves, why=""), later)
         rows = await store.report_rows()
-        assert [(row.id, row.state, row.settled, row.commit) for row in rows] == [
-            ("a", "landed", later, SHA), ("b", "queued", None, ""), ("c", "queued", None, ""),
+        assert [(row.id, row.state, row.commit) for row in rows] == [
+            ("a", "landed", SHA), ("b", "queued", ""), ("c", "queued", ""),
         ]  # fmt: skip
+        settled = await store.database.rows("SELECT settled_at FROM entries ORDER BY seq")
+        assert [row["settled_at"] for row in settled] == [to_ms(later), None, None]
