@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import CheckCommand, Evidence, Frozen, Instant, Kinded, Person, Sha
+from schemas.base import CheckCommand, Evidence, Frozen, Instant, Kinded, Sha
 from schemas.change_request import ChangeRequest
 
 
@@ -241,17 +241,4 @@ class HeadRead(_LaneEvent, kind="head_read"):
     refusal: str = ""
 
 
-class LanePaused(_LaneEvent, kind="lane_paused"):
-    """A person stopped the lane."""
-
-    by: Person
-    why: str = ""
-
-
-class LaneResumed(_LaneEvent, kind="lane_resumed"):
-    """A person let the lane go on."""
-
-    by: Person
-
-
-LaneEvent = Annotated[Composed | Checked | Confirmed | HeadRead | LanePaused | LaneResumed, Field(discriminator="kind")]
+LaneEvent = Annotated[Composed | Checked | Confirmed | HeadRead, Field(discriminator="kind")]

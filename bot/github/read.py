@@ -11,7 +11,7 @@ from bot.errors import Rejected
 from bot.github.app import GitHubApp
 from bot.github.people import GitHubPeople
 from bot.ports import Performed, Remotes
-from bot.rules.outline import outline
+from bot.rules.budgets import outline
 from schemas.effects import Effect
 from schemas.events import RepositoryRead, RepositoryRefused
 from schemas.lease import Lease

@@ -5,13 +5,12 @@ the tree that was built, not on the request's words.
 """
 
 import pygit2
-from pygit2.enums import AttrCheck, FileMode
+from pygit2.enums import AttrCheck
 
-from bot.merge.trees import FILE_MODES, Blob, Clash, changes_between, lookup, names, rewrite_root, tree_of
+from bot.merge.trees import FILE_MODES, Blob, Clash, changes_between, lookup, names, rewrite, tree_of
 from bot.rules import globs, paths
 from schemas.change_request import Add, ChangeRequest, Chmod, Delete, Edit, Rename
 
-_FILES = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
 _ATTRIBUTES = AttrCheck.INDEX_ONLY | AttrCheck.INCLUDE_COMMIT | AttrCheck.NO_SYSTEM
 
 
@@ -39,7 +38,7 @@ def apply(repo: pygit2.Repository, request: ChangeRequest, owns: tuple[str, ...]
         if repo.get_attr(path, "filter", _ATTRIBUTES, request.base) == "lfs":
             raise Invalid(f"{path!r} is kept in Git LFS, which is read-only here")
     try:
-        tree = rewrite_root(repo, base, changes)
+        tree = rewrite(repo, base, changes)
     except Clash as clash:
         raise Invalid(str(clash)) from None
     read_back = changes_between(base, repo[tree].peel(pygit2.Tree))
@@ -59,7 +58,7 @@ def _edit(repo: pygit2.Repository, base: pygit2.Tree, edit: Edit) -> list[tuple[
     if known is None:
         what = "is a directory" if names(base, source) else "does not exist in the base"
         raise Invalid(f"{source!r} {what}")
-    if known.mode not in _FILES:
+    if not known.regular:
         raise Invalid(f"{source!r} is a link or a submodule: those are not changed here")
     if known.oid != edit.before:
         raise Invalid(f"{source!r} is {known.oid} in the base, not {edit.before}")

@@ -14,10 +14,8 @@ import pygit2
 
 from bot.merge import commits
 from bot.merge.apply import Invalid, apply
-from bot.merge.digest import tree_digest
-from bot.merge.replay import replay
-from bot.merge.threeway import Conflicted, merge
-from bot.merge.trees import Blob, open_repository, tree_of
+from bot.merge.threeway import merge
+from bot.merge.trees import Blob, open_repository, tree_digest, tree_of
 from schemas import lane as q
 from schemas.base import Evidence
 from schemas.change_request import ChangeRequest
@@ -28,11 +26,13 @@ _TROUBLE = (pygit2.GitError, OSError, KeyError, ValueError, subprocess.Subproces
 
 @dataclass(frozen=True)
 class Start:
-    """What a train is composed on: the remote's ref (`old`), the parent commit, and where the lane forked."""
+    """What a train is composed on: the remote's ref (`old`), the parent commit, where the lane forked, and the remote
+    head of each series' own branch, by entry."""
 
     old: str | None
     base: str
     fork: str | None
+    branch_heads: dict[str, str | None]
 
 
 def prepare(git_dir: Path, entry: q.Entry) -> Files:
@@ -42,15 +42,13 @@ def prepare(git_dir: Path, entry: q.Entry) -> Files:
     return apply(open_repository(git_dir), entry.change, entry.owns or entry.change.owns)
 
 
-def compose(
-    git_dir: Path, start: Start, entries: Sequence[q.Entry], branch_heads: dict[str, str | None], threads: int = 2
-) -> q.Composed:
-    """A train of these entries. `branch_heads` tells the remote head of each series' own branch."""
+def compose(git_dir: Path, start: Start, entries: Sequence[q.Entry], threads: int) -> q.Composed:
+    """A train of these entries."""
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         prepared = [pool.submit(prepare, git_dir, entry) for entry in entries]
     repo = open_repository(git_dir)
     known = commits.landed(repo, start.base, start.fork) if start.old is not None else {}
-    fold = _Fold(repo, known, branch_heads)
+    fold = _Fold(repo, known, start.branch_heads)
     results: list[q.ComposeResult] = []
     parent, moved = start.base, False
     for entry, ready in zip(entries, prepared, strict=True):
@@ -94,10 +92,11 @@ class _Fold:
             return self._already(entry, [change.id])
         ours = tree_of(self.repo, parent)
         merged = merge(self.repo, tree_of(self.repo, change.base), ours, files)
-        if isinstance(merged, Conflicted):
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.CONFLICT, evidence=merged.evidence)
+        if isinstance(merged, Evidence):
+            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.CONFLICT, evidence=merged)
         if merged.tree == str(ours.id):
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.NOOP, commit=parent, tree=merged.tree)
+            carriage = q.Carriage(entry=entry.id, commit=parent, tree=merged.tree)
+            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.NOOP, carriage=carriage)
         text = commits.message(change, entry.ticket)
         commit = commits.create(self.repo, parent, merged.tree, text, entry.accepted)
         carriage = q.Carriage(
@@ -112,19 +111,17 @@ class _Fold:
         if named and all(change in self.known for change in named):
             return self._already(entry, named)
         title = f"{entry.ticket}: {len(changes)} changes" if series.method == "squash" else ""
-        new = replay(self.repo, series.fork, series.tip, parent, squash=title)
+        new = commits.replay(self.repo, series.fork, series.tip, parent, entry=entry.id, squash=title)
         if isinstance(new, Evidence):
             return q.ComposeResult(entry=entry.id, outcome=q.Outcome.CONFLICT, evidence=new)
-        if new.tip == parent:
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.NOOP, commit=parent, tree=new.tree)
-        digest = tree_digest(tree_of(self.repo, parent), tree_of(self.repo, new.tip))
+        if new.commit == parent:
+            carriage = q.Carriage(entry=entry.id, commit=parent, tree=new.tree)
+            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.NOOP, carriage=carriage)
+        digest = tree_digest(tree_of(self.repo, parent), tree_of(self.repo, new.commit))
         if digest != series.digest:
             evidence = Evidence(reason="on today's base the change differs from what was approved")
             return q.ComposeResult(entry=entry.id, outcome=q.Outcome.POLICY, evidence=evidence)
-        carriage = q.Carriage(
-            entry=entry.id, commit=new.tip, tree=new.tree, paths=new.paths, digest=digest, commits=new.commits,
-            branch_old=self.branch_heads.get(entry.id),
-        )  # fmt: skip
+        carriage = new.model_copy(update={"digest": digest, "branch_old": self.branch_heads.get(entry.id)})
         return q.ComposeResult(entry=entry.id, outcome=q.Outcome.COMPOSED, carriage=carriage)
 
     def _already(self, entry: q.Entry, changes: list[str]) -> q.ComposeResult:
@@ -133,14 +130,11 @@ class _Fold:
         commit = self.known[changes[-1]]
         tree = str(tree_of(self.repo, commit).id)
         carriage = q.Carriage(entry=entry.id, commit=commit, tree=tree, commits=landed)
-        return q.ComposeResult(entry=entry.id, outcome=q.Outcome.ALREADY, commit=commit, tree=tree, carriage=carriage)
+        return q.ComposeResult(entry=entry.id, outcome=q.Outcome.ALREADY, carriage=carriage)
 
     def _rebase(self, parent: str, entry: q.Entry, wanted: q.Rebase) -> q.ComposeResult:
-        new = replay(self.repo, wanted.fork, parent, wanted.onto, drop=True)
+        new = commits.replay(self.repo, wanted.fork, parent, wanted.onto, entry=entry.id, drop=True)
         if isinstance(new, Evidence):
             return q.ComposeResult(entry=entry.id, outcome=q.Outcome.CONFLICT, evidence=new)
-        carriage = q.Carriage(
-            entry=entry.id, commit=new.tip, tree=new.tree, paths=new.paths, rung="rebase", commits=new.commits,
-            dropped=new.dropped,
-        )  # fmt: skip
+        carriage = new.model_copy(update={"rung": "rebase"})
         return q.ComposeResult(entry=entry.id, outcome=q.Outcome.COMPOSED, carriage=carriage)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pygit2
 import pytest
 
-from bot.merge.threeway import Conflicted, merge_commits
+from bot.merge.threeway import merge_commits
+from schemas.base import Evidence
 
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
 NAMES = ["a.txt", "dir/b.txt", "dir/c.txt", "dir/sub/d.txt", "e.bin", "Übung/ä.txt", "x.sh"]
@@ -66,11 +67,11 @@ def test_as_git_says(tmp_path: Path, seed: int) -> None:
             ["git", f"--git-dir={repo.path}", "-c", "merge.renames=false", "merge-tree", "--write-tree", ours, theirs],
             capture_output=True, text=True, env=ENV, check=False,
         )  # fmt: skip
-        found = merge_commits(tmp_path / "r.git", base, ours, theirs)
-        if isinstance(found, Conflicted):
+        found = merge_commits(repo, base, ours, theirs)
+        if isinstance(found, Evidence):
             conflicts += 1
             assert told.returncode == 1, (seed, number)
-            assert found.evidence.path
+            assert found.path
         else:
             clean += 1
             assert told.returncode == 0, (seed, number, told.stdout)

@@ -15,22 +15,9 @@ from bot.store.store import SqliteStore
 from schemas.base import Evidence
 from schemas.decision import EntryMove, LaneDecision
 from schemas.events import EntryLanded, Ticked
-from schemas.lane import Carriage, Composed, EntryState, ErrorClass, LanePaused, LaneState, Rebase, Series, Train
+from schemas.lane import Carriage, Composed, EntryState, ErrorClass, LaneState, Rebase, Series, Train
 from schemas.lease import Lease
-from tests.store.parts import (
-    ALICE,
-    BASE,
-    BRANCH,
-    SHA,
-    T0,
-    TICKET,
-    ManualClock,
-    comment,
-    decide,
-    entry,
-    open_ticket,
-    opened,
-)
+from tests.store.parts import BASE, BRANCH, SHA, T0, TICKET, ManualClock, comment, decide, entry, open_ticket, opened
 
 E = EntryState
 EVENT = Composed(base=SHA, old=None, results=())
@@ -319,7 +306,7 @@ async def test_busy_lanes_are_those_with_a_train_or_due_entries_and_not_paused(t
         await move(store, lease, state=LaneState.FROZEN)  # tries again: it must see that its head has moved
         assert await store.busy_lanes(T0) == [BRANCH, BASE]
         paused = (await store.lane(BRANCH)).model_copy(update={"version": 2, "state": LaneState.PAUSED})
-        await store.decide(lease, LanePaused(by=ALICE), LaneDecision(lane=paused, why="paused"), T0)
+        await store.decide(lease, comment("p").event, LaneDecision(lane=paused, why="paused"), T0)
         assert await store.busy_lanes(T0) == [BASE]
         await move(store, lease, EntryMove(entry="a", to=E.LANDING), state=LaneState.PAUSED, train=train("a"))
         assert await store.busy_lanes(T0) == [BRANCH, BASE]  # what was pushed must be settled
