@@ -4,10 +4,9 @@ The credential travels in the child's environment, never in an argument, an addr
 decided by reading the ref back, not by its exit code.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
+import contextlib
 import os
 import re
 import shutil
@@ -31,49 +30,14 @@ _CONFIG = {
     "core.hooksPath": "/dev/null", "transfer.fsckObjects": "false",
 }  # fmt: skip
 _REFUSED = re.compile(r"(?:GH0\d\d|pre-receive hook declined|remote rejected|protected branch)[^\n]*", re.I)
-
-Token = Callable[[], Awaitable[str]]
-
-
-class Mirrors:
-    """Makes remotes; one mirror and one lock for each repository."""
-
-    def __init__(self, app: GitHubApp, git_url: str, folder: Path) -> None:
-        self._app, self._git_url, self._folder = app, git_url, folder
-        self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._opened: set[int] = set()
-
-    async def remote(self, repo: RepoRef, installation: int) -> GitHubRemote:
-        """The remote of a repository, its mirror made if it is not there yet."""
-        git_dir = self._folder / f"{repo.id}.git"
-        async with self._locks[repo.id]:
-            if repo.id not in self._opened:
-                await asyncio.to_thread(_open_mirror, git_dir)
-                self._opened.add(repo.id)
-        url = self._git_url.format(owner=repo.owner, repo=repo.name)
-        return GitHubRemote(git_dir, url, partial(self._app.token, repo, installation), self._locks[repo.id])
-
-
-def _open_mirror(git_dir: Path) -> None:
-    """Make the mirror whole or not at all, and clear what a killed process of ours left locked in it."""
-    pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, True)
-    if git_dir.exists():
-        for lock in git_dir.rglob("*.lock"):
-            lock.unlink(missing_ok=True)
-        return
-    new = git_dir.with_suffix(".new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.parent.mkdir(parents=True, exist_ok=True)
-    repo = pygit2.init_repository(str(new), bare=True)
-    for name, value in _CONFIG.items():
-        repo.config[name] = value
-    new.rename(git_dir)
+_FINAL = re.compile(r"Authentication failed for|URL returned error: 40[34]\b|^fatal: repository '.*' not found$", re.M)
+"""Git's own words for what no repetition mends; an address may hold the same digits."""
 
 
 class GitHubRemote:
     """`bot.ports.Remote` over HTTP."""
 
-    def __init__(self, git_dir: Path, url: str, token: Token, lock: asyncio.Lock) -> None:
+    def __init__(self, git_dir: Path, url: str, token: Callable[[], Awaitable[str]], lock: asyncio.Lock) -> None:
         self.git_dir, self._url, self._token, self._lock = git_dir, url, token, lock
 
     async def head(self, ref: str) -> str | None:
@@ -109,7 +73,7 @@ class GitHubRemote:
         if code == 0:
             return out
         text = redacted(error).strip()[-500:]
-        if any(sign in text for sign in ("Authentication failed", "403", "404", "not found")):
+        if _FINAL.search(error):
             raise Rejected(f"the repository cannot be read by git: {text}")
         raise Transient(f"git could not reach the repository: {text}")
 
@@ -129,10 +93,46 @@ class GitHubRemote:
             async with asyncio.timeout(GIT_SECONDS):
                 out, error = await process.communicate()
         except (TimeoutError, asyncio.CancelledError):
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may have ended just now
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
             raise
         return process.returncode or 0, out.decode("utf-8", "replace"), error.decode("utf-8", "replace")
+
+
+class Mirrors:
+    """Makes remotes; one mirror and one lock for each repository."""
+
+    def __init__(self, app: GitHubApp, git_url: str, folder: Path) -> None:
+        self._app, self._git_url, self._folder = app, git_url, folder
+        self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._opened: set[int] = set()
+
+    async def remote(self, repo: RepoRef, installation: int) -> GitHubRemote:
+        """The remote of a repository, its mirror made if it is not there yet."""
+        git_dir = self._folder / f"{repo.id}.git"
+        async with self._locks[repo.id]:
+            if repo.id not in self._opened:
+                await asyncio.to_thread(_open_mirror, git_dir)
+                self._opened.add(repo.id)
+        url = self._git_url.format(owner=repo.owner, repo=repo.name)
+        return GitHubRemote(git_dir, url, partial(self._app.token, repo, installation), self._locks[repo.id])
+
+
+def _open_mirror(git_dir: Path) -> None:
+    """Make the mirror whole or not at all, and clear what a killed process of ours left locked in it."""
+    pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, True)
+    if git_dir.exists():
+        for lock in git_dir.rglob("*.lock"):
+            lock.unlink(missing_ok=True)
+        return
+    new = git_dir.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.parent.mkdir(parents=True, exist_ok=True)
+    repo = pygit2.init_repository(str(new), bare=True)
+    for name, value in _CONFIG.items():
+        repo.config[name] = value
+    new.rename(git_dir)
 
 
 def _has(git_dir: Path, sha: str) -> bool:
