@@ -20,10 +20,7 @@ async def catch_up(app: GitHubApp, known: Callable[[str], Awaitable[bool]]) -> i
             newest.setdefault(delivery["guid"], delivery["id"])
             if delivery["status"] == "OK":
                 reached.add(delivery["guid"])
-    asked = 0
-    for guid, delivery_id in reversed(newest.items()):
-        if guid in reached or await known(guid):
-            continue
+    missed = [one for guid, one in reversed(newest.items()) if guid not in reached and not await known(guid)]
+    for delivery_id in missed:
         await app.as_app("POST", f"/app/hook/deliveries/{delivery_id}/attempts")
-        asked += 1
-    return asked
+    return len(missed)

@@ -59,14 +59,13 @@ class GitHubRemote:
             if not force and not await asyncio.to_thread(_descends, self.git_dir, new, expected_old):
                 return PushResult("stale", "the new commit does not descend from the old one")
             code, out, error = await self._git("push", "--porcelain", "--no-verify", lease, self._url, f"{new}:{ref}")
-        text = redacted(f"{out}\n{error}")
         if code == 0:
             return PushResult("ok")
-        if "stale info" in text or "fetch first" in text or "cannot lock ref" in text:
-            return PushResult("stale", text.strip()[-500:])
-        if found := _REFUSED.search(text):
+        text = redacted(f"{out}\n{error}").strip()
+        stale = any(sign in text for sign in ("stale info", "fetch first", "cannot lock ref"))
+        if not stale and (found := _REFUSED.search(text)):
             return PushResult("refused", found[0].strip())
-        return PushResult("unknown", text.strip()[-500:])
+        return PushResult("stale" if stale else "unknown", text[-500:])
 
     async def _read(self, *args: str) -> str:
         code, out, error = await self._git(*args)

@@ -127,10 +127,8 @@ def replay(
     if squash and len(done) > 1:
         parent = _squashed(repo, onto, parent, squash, source)
         done = [(change, parent) for change, _ in done]
-    return Carriage(
-        entry=entry, commit=parent, tree=str(tree_of(repo, parent).id), commits=tuple(done), dropped=tuple(dropped),
-        paths=tuple(sorted(touched)),
-    )  # fmt: skip
+    tree, paths = str(tree_of(repo, parent).id), tuple(sorted(touched))
+    return Carriage(entry=entry, commit=parent, tree=tree, paths=paths, commits=tuple(done), dropped=tuple(dropped))
 
 
 def _squashed(repo: pygit2.Repository, onto: str, tip: str, title: str, source: list[pygit2.Commit]) -> str:

@@ -99,10 +99,10 @@ class _Fold:
             return q.ComposeResult(entry=entry.id, outcome=q.Outcome.NOOP, carriage=carriage)
         text = commits.message(change, entry.ticket)
         commit = commits.create(self.repo, parent, merged.tree, text, entry.accepted)
+        paths, made = tuple(sorted(files)), ((change.id, commit),)
         carriage = q.Carriage(
-            entry=entry.id, commit=commit, tree=merged.tree, paths=tuple(sorted(files)), rung=merged.rung,
-            commits=((change.id, commit),),
-        )  # fmt: skip
+            entry=entry.id, commit=commit, tree=merged.tree, paths=paths, rung=merged.rung, commits=made
+        )
         return q.ComposeResult(entry=entry.id, outcome=q.Outcome.COMPOSED, carriage=carriage)
 
     def _series(self, parent: str, entry: q.Entry, series: q.Series) -> q.ComposeResult:

@@ -92,19 +92,16 @@ class Lander:
         base = old or fork or next((e.change.base for e in entries if e.change is not None), None)
         if base is None:
             raise Transient(f"{lane.ref} does not exist on the remote")
-        heads: dict[str, str | None] = {}
+        approved = {entry.id: entry.series for entry in entries if entry.series is not None}
+        heads = {name: await remote.head(f"refs/heads/{series.branch}") for name, series in approved.items()}
         refused: dict[str, q.ComposeResult] = {}
-        for entry in entries:
-            if entry.series is None:
-                continue
-            branch = entry.series.branch
-            head = heads[entry.id] = await remote.head(f"refs/heads/{branch}")
-            if head not in (None, entry.series.tip) and (branch, head) not in lane.own_heads:
-                evidence = Evidence(reason=f"the branch {branch} changed after the approval")
-                refused[entry.id] = q.ComposeResult(entry=entry.id, outcome=q.Outcome.POLICY, evidence=evidence)
+        for name, series in approved.items():
+            if heads[name] not in (None, series.tip) and (series.branch, heads[name]) not in lane.own_heads:
+                evidence = Evidence(reason=f"the branch {series.branch} changed after the approval")
+                refused[name] = q.ComposeResult(entry=name, outcome=q.Outcome.POLICY, evidence=evidence)
         taken = [entry for entry in entries if entry.id not in refused]
         # A series knows itself where its own branch forked; the base lane's fork would only lengthen the walk.
-        walk_to = next((entry.series.fork for entry in entries if entry.series is not None), fork)
+        walk_to = next((series.fork for series in approved.values()), fork)
         start = Start(old=old, base=base, fork=walk_to, branch_heads=heads)
         self.faults.reach("land:compose:before")
         composed = await asyncio.to_thread(compose, remote.git_dir, start, taken, self.threads)
@@ -143,12 +140,11 @@ class Lander:
 
     async def _confirm(self, train: q.Train, entries: Sequence[q.Entry]) -> q.Confirmed:
         refused: list[tuple[str, str]] = []
-        carriages = {carriage.entry: carriage for carriage in train.carriages}
-        for entry in entries:
+        for entry, carriage in zip(entries, train.carriages, strict=True):
             if entry.state in ("cancelled", "superseded"):
                 refused.append((entry.id, "it was withdrawn"))
                 continue
-            answer = await self.confirmer.confirm(entry, carriages[entry.id])
+            answer = await self.confirmer.confirm(entry, carriage)
             if answer.status == "unknown":
                 return q.Confirmed(unknown=answer.reason or "approvals could not be read")
             if answer.status == "refused":

@@ -30,15 +30,16 @@ class Merged:
 def merge(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes) -> Merged | Evidence:
     """Bring `changes`, made on `base`, onto `ours`; or the first path that cannot be merged, with the three texts."""
     result: dict[str, Blob | None] = {}
-    overlaps: list[str] = []
+    overlaps: dict[str, Blob | None] = {}
     for path, theirs in changes.items():
         was, now = lookup(base, path), lookup(ours, path)
         if now == was:
             result[path] = theirs
         elif theirs != now:
-            overlaps.append(path)
+            overlaps[path] = theirs
     try:
-        result |= _content(repo, base, ours, changes, overlaps)
+        if overlaps:
+            result |= _content(repo, base, ours, overlaps)
         return Merged(rewrite(repo, ours, result))
     except Clash as problem:
         tree = _second_word(repo, base, ours, changes)
@@ -47,18 +48,14 @@ def merge(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes
         return _evidence(repo, base, ours, changes, problem.path)
 
 
-def _content(
-    repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes, overlaps: list[str]
-) -> dict[str, Blob | None]:
+def _content(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, overlaps: Changes) -> Changes:
     """Merge the contents of all overlaps at once, as three flat trees of numbered names. Raises Clash."""
-    if not overlaps:
-        return {}
     builders = [repo.TreeBuilder() for _ in range(3)]
-    for number, path in enumerate(overlaps):
-        sides = (lookup(base, path), lookup(ours, path), changes[path])
-        if sides[0] is None and sides[1] is not None and sides[2] is not None:
+    for number, (path, theirs) in enumerate(overlaps.items()):
+        was, now = lookup(base, path), lookup(ours, path)
+        if was is None and now is not None and theirs is not None:
             raise Clash(path)  # added twice: libgit2 would take an empty file and a full one for a clean merge
-        for builder, blob in zip(builders, sides, strict=True):
+        for builder, blob in zip(builders, (was, now, theirs), strict=True):
             if blob is not None and not blob.regular:
                 raise Clash(path)
             if blob is not None:
@@ -67,7 +64,7 @@ def _content(
     index = repo.merge_trees(ancestor, mine, other, flags=MergeFlag(0))
     if index.conflicts is not None:
         name = next(side.path for side in next(iter(index.conflicts)) if side is not None)
-        raise Clash(overlaps[int(name)])
+        raise Clash(list(overlaps)[int(name)])
     merged = {entry.path: Blob(str(entry.id), int(entry.mode)) for entry in index}
     return {path: merged.get(f"{number:06}") for number, path in enumerate(overlaps)}
 
