@@ -30,6 +30,9 @@ PERMISSIONS = {"metadata": "read", **dict.fromkeys(("issues", "pull_requests", "
 FRESH_RETRIES = (0.5, 1.0, 2.0, 2.5)
 """Seconds between tries of a token that was minted a moment ago: it may not be known everywhere yet (facts: 401/403)."""
 
+Page = tuple[Any, str | None]
+"""An answer, and the address of a listing's next page."""
+
 
 class Unauthorised(Rejected):
     """The token is not (or no longer) known."""
@@ -45,12 +48,10 @@ class Api(GitHubAPI):
         super().__init__(session, slug, base_url=base_url, cache=cachetools.LRUCache(500))
         self._clock = clock
 
-    async def send(
-        self, method: str, url: str, body: Any, *, jwt: str | None = None, oauth_token: str | None = None
-    ) -> tuple[Any, str | None]:
-        """One call: the answer, and the address of a listing's next page. Raises Transient or Rejected."""
+    async def send(self, method: str, url: str, body: Any, *, jwt: str | None, token: str | None) -> Page:
+        """One call, as the App or as an installation. Raises Transient or Rejected."""
         try:
-            found, more, _ = await self._make_request(method, url, {}, body, accept_format(), jwt, oauth_token)
+            found, more, _ = await self._make_request(method, url, {}, body, accept_format(), jwt, token)
             return found, more
         except (aiohttp.ClientError, OSError) as error:
             raise Transient(f"GitHub cannot be reached: {type(error).__name__}") from None
@@ -108,9 +109,9 @@ class GitHubApp:
         claims = {"iat": now - 60, "exp": now + JWT_MINUTES * 60, "iss": str(self.app_id)}
         return jwt.encode(claims, self._key, algorithm="RS256")
 
-    async def as_app(self, method: str, path: str, body: Any = b"") -> tuple[Any, str | None]:
-        """A call as the App. Returns the answer and the address of a listing's next page."""
-        return await self._apis[None].send(method, path, body, jwt=self.jwt())
+    async def as_app(self, method: str, path: str, body: Any = b"") -> Page:
+        """A call as the App."""
+        return await self._apis[None].send(method, path, body, jwt=self.jwt(), token=None)
 
     async def token(self, repo: RepoRef, installation: int) -> str:
         """An installation token for this repository alone. Raises Transient or Rejected (suspended, uninstalled)."""
@@ -130,7 +131,7 @@ class GitHubApp:
             token = await self.token(repo, installation)
             try:
                 url = f"/repos/{repo.full_name}{path}"
-                return (await self._apis[installation].send(method, url, body, oauth_token=token))[0]
+                return (await self._apis[installation].send(method, url, body, jwt=None, token=token))[0]
             except Unauthorised as error:
                 self._tokens.pop((installation, repo.id), None)
                 if (wait := next(waits, None)) is None:

@@ -29,9 +29,13 @@ def apply(repo: pygit2.Repository, request: ChangeRequest, owns: tuple[str, ...]
         for path, blob in _edit(repo, base, edit):
             changes[path] = blob or changes.get(path)  # one file may leave a path and another take it
     removed = {path for path, blob in changes.items() if blob is None}
-    for edit in request.patch:
-        if isinstance(edit, Add | Rename) and lookup(base, edit.path) is None:
-            _new_path(base, edit.path, removed)
+    new_paths = [e.path for e in request.patch if isinstance(e, Add | Rename) and lookup(base, e.path) is None]
+    for path in new_paths:
+        if reason := paths.fault(path):
+            raise Invalid(f"{path!r}: {reason}")
+        other = paths.twin(path, lambda directory: names(base, directory))
+        if other is not None and other not in removed:
+            raise Invalid(f"{path!r} differs from the existing {other!r} in case or composition only")
     for path in changes:
         if owns is not None and not globs.matches(owns, path):
             raise Invalid(f"{path!r} is outside of what this request owns")
@@ -71,11 +75,3 @@ def _edit(repo: pygit2.Repository, base: pygit2.Tree, edit: Edit) -> list[tuple[
     if edit.path != edit.source and lookup(base, edit.path) is not None:
         raise Invalid(f"{edit.path!r} exists in the base: nothing can be renamed to it")
     return [(edit.source, None), (edit.path, after)]
-
-
-def _new_path(base: pygit2.Tree, path: str, removed: set[str]) -> None:
-    if reason := paths.fault(path):
-        raise Invalid(f"{path!r}: {reason}")
-    other = paths.twin(path, lambda directory: names(base, directory))
-    if other is not None and other not in removed:
-        raise Invalid(f"{path!r} differs from the existing {other!r} in case or composition only")

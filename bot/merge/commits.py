@@ -6,6 +6,7 @@ A branch's own commits are replayed for landing a ticket on its base, for trying
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice, takewhile
 
 import pygit2
 from pygit2.enums import SortMode
@@ -75,10 +76,7 @@ def first_parents(repo: pygit2.Repository, head: str, fork: str | None, limit: i
     """Commits from `head` back to, not including, `fork`, along first parents; stops at the limit."""
     walker = repo.walk(head, SortMode.TOPOLOGICAL)
     walker.simplify_first_parent()
-    for count, commit in enumerate(walker):
-        if str(commit.id) == fork or count >= limit:
-            return
-        yield commit
+    return takewhile(lambda commit: str(commit.id) != fork, islice(walker, limit))
 
 
 def landed(repo: pygit2.Repository, head: str, fork: str | None) -> dict[str, str]:

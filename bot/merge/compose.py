@@ -21,6 +21,7 @@ from schemas.base import Evidence
 from schemas.change_request import ChangeRequest
 
 Files = dict[str, Blob | None]
+Folded = tuple[q.Outcome, q.Carriage | Evidence]
 _TROUBLE = (pygit2.GitError, OSError, KeyError, ValueError, subprocess.SubprocessError)
 
 
@@ -74,38 +75,40 @@ class _Fold:
     def entry(self, parent: str, entry: q.Entry, ready: Future[Files]) -> q.ComposeResult:
         """One entry's part in the train."""
         try:
-            files = ready.result()
-            if entry.series is not None:
-                return self._series(parent, entry, entry.series)
-            if entry.rebase is not None:
-                return self._rebase(parent, entry, entry.rebase)
-            assert entry.change is not None
-            return self._change(parent, entry, entry.change, files)
+            outcome, found = self._folded(parent, entry, ready.result())
         except Invalid as problem:
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.INVALID, evidence=Evidence(reason=str(problem)))
+            outcome, found = q.Outcome.INVALID, Evidence(reason=str(problem))
         except _TROUBLE as problem:
-            evidence = Evidence(reason=f"git failed: {problem}")
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.INFRA, evidence=evidence)
+            outcome, found = q.Outcome.INFRA, Evidence(reason=f"git failed: {problem}")
+        if isinstance(found, Evidence):
+            return q.ComposeResult(entry=entry.id, outcome=outcome, evidence=found)
+        return q.ComposeResult(entry=entry.id, outcome=outcome, carriage=found)
 
-    def _change(self, parent: str, entry: q.Entry, change: ChangeRequest, files: Files) -> q.ComposeResult:
+    def _folded(self, parent: str, entry: q.Entry, files: Files) -> Folded:
+        if entry.series is not None:
+            return self._series(parent, entry, entry.series)
+        if entry.rebase is not None:
+            return self._rebase(parent, entry, entry.rebase)
+        assert entry.change is not None
+        return self._change(parent, entry, entry.change, files)
+
+    def _change(self, parent: str, entry: q.Entry, change: ChangeRequest, files: Files) -> Folded:
         if change.id in self.known:
             return self._already(entry, [change.id])
         ours = tree_of(self.repo, parent)
         merged = merge(self.repo, tree_of(self.repo, change.base), ours, files)
         if isinstance(merged, Evidence):
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.CONFLICT, evidence=merged)
+            return q.Outcome.CONFLICT, merged
         if merged.tree == str(ours.id):
-            carriage = q.Carriage(entry=entry.id, commit=parent, tree=merged.tree)
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.NOOP, carriage=carriage)
+            return q.Outcome.NOOP, q.Carriage(entry=entry.id, commit=parent, tree=merged.tree)
         text = commits.message(change, entry.ticket)
         commit = commits.create(self.repo, parent, merged.tree, text, entry.accepted)
         paths, made = tuple(sorted(files)), ((change.id, commit),)
-        carriage = q.Carriage(
+        return q.Outcome.COMPOSED, q.Carriage(
             entry=entry.id, commit=commit, tree=merged.tree, paths=paths, rung=merged.rung, commits=made
         )
-        return q.ComposeResult(entry=entry.id, outcome=q.Outcome.COMPOSED, carriage=carriage)
 
-    def _series(self, parent: str, entry: q.Entry, series: q.Series) -> q.ComposeResult:
+    def _series(self, parent: str, entry: q.Entry, series: q.Series) -> Folded:
         changes = [commits.change_of(commit) for commit in commits.series(self.repo, series.fork, series.tip)]
         named = [change for change in changes if change]
         if named and all(change in self.known for change in named):
@@ -113,28 +116,24 @@ class _Fold:
         title = f"{entry.ticket}: {len(changes)} changes" if series.method == "squash" else ""
         new = commits.replay(self.repo, series.fork, series.tip, parent, entry=entry.id, squash=title)
         if isinstance(new, Evidence):
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.CONFLICT, evidence=new)
+            return q.Outcome.CONFLICT, new
         if new.commit == parent:
-            carriage = q.Carriage(entry=entry.id, commit=parent, tree=new.tree)
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.NOOP, carriage=carriage)
+            return q.Outcome.NOOP, q.Carriage(entry=entry.id, commit=parent, tree=new.tree)
         digest = tree_digest(tree_of(self.repo, parent), tree_of(self.repo, new.commit))
         if digest != series.digest:
-            evidence = Evidence(reason="on today's base the change differs from what was approved")
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.POLICY, evidence=evidence)
-        carriage = new.model_copy(update={"digest": digest, "branch_old": self.branch_heads.get(entry.id)})
-        return q.ComposeResult(entry=entry.id, outcome=q.Outcome.COMPOSED, carriage=carriage)
+            return q.Outcome.POLICY, Evidence(reason="on today's base the change differs from what was approved")
+        branch_old = self.branch_heads.get(entry.id)
+        return q.Outcome.COMPOSED, new.model_copy(update={"digest": digest, "branch_old": branch_old})
 
-    def _already(self, entry: q.Entry, changes: list[str]) -> q.ComposeResult:
+    def _already(self, entry: q.Entry, changes: list[str]) -> Folded:
         """A change, or all of a series, was found on the branch by its trailers."""
         landed = tuple((change, self.known[change]) for change in changes)
         commit = self.known[changes[-1]]
         tree = str(tree_of(self.repo, commit).id)
-        carriage = q.Carriage(entry=entry.id, commit=commit, tree=tree, commits=landed)
-        return q.ComposeResult(entry=entry.id, outcome=q.Outcome.ALREADY, carriage=carriage)
+        return q.Outcome.ALREADY, q.Carriage(entry=entry.id, commit=commit, tree=tree, commits=landed)
 
-    def _rebase(self, parent: str, entry: q.Entry, wanted: q.Rebase) -> q.ComposeResult:
+    def _rebase(self, parent: str, entry: q.Entry, wanted: q.Rebase) -> Folded:
         new = commits.replay(self.repo, wanted.fork, parent, wanted.onto, entry=entry.id, drop=True)
         if isinstance(new, Evidence):
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.CONFLICT, evidence=new)
-        carriage = new.model_copy(update={"rung": "rebase"})
-        return q.ComposeResult(entry=entry.id, outcome=q.Outcome.COMPOSED, carriage=carriage)
+            return q.Outcome.CONFLICT, new
+        return q.Outcome.COMPOSED, new.model_copy(update={"rung": "rebase"})

@@ -31,9 +31,6 @@ class LocalRemote:
 
     async def head(self, ref: str) -> str | None:
         """The ref's commit, if it exists."""
-        return await asyncio.to_thread(self._head, ref)
-
-    def _head(self, ref: str) -> str | None:
         found = open_repository(self.git_dir).references.get(ref)
         return None if found is None else str(found.peel(pygit2.Commit).id)
 

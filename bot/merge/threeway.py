@@ -42,10 +42,7 @@ def merge(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes
             result |= _content(repo, base, ours, overlaps)
         return Merged(rewrite(repo, ours, result))
     except Clash as problem:
-        tree = _second_word(repo, base, ours, changes)
-        if tree is not None:
-            return Merged(tree, "merge-tree")
-        return _evidence(repo, base, ours, changes, problem.path)
+        return _second_word(repo, base, ours, changes) or _evidence(repo, base, ours, changes, problem.path)
 
 
 def _content(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, overlaps: Changes) -> Changes:
@@ -69,8 +66,8 @@ def _content(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, over
     return {path: merged.get(f"{number:06}") for number, path in enumerate(overlaps)}
 
 
-def _second_word(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes) -> str | None:
-    """The tree that git's own merge makes of it, its objects brought here; None if git sees a conflict too."""
+def _second_word(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes) -> Merged | None:
+    """What git's own merge makes of it, the objects brought here; None if git sees a conflict too."""
     try:
         theirs = rewrite(repo, base, changes)
     except Clash:
@@ -94,7 +91,7 @@ def _second_word(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, 
             if blob is not None and blob.oid not in repo and blob.mode != FileMode.COMMIT:
                 repo.create_blob(scratch[blob.oid].peel(pygit2.Blob).data)
         tree = rewrite(repo, ours, found)
-        return tree if tree == str(merged.id) else None
+        return Merged(tree, "merge-tree") if tree == str(merged.id) else None
 
 
 def _text(repo: pygit2.Repository, blob: Blob | None) -> str | None:

@@ -55,14 +55,15 @@ def _try(git_dir: Path, effect: TrialCompose, onto: str, rivals: list[Ticket]) -
     repo = open_repository(git_dir)
     digest = tree_digest(tree_of(repo, effect.fork), tree_of(repo, effect.tip))
     tried = replay(repo, effect.fork, effect.tip, onto)
-    rival, evidence = ("", tried) if isinstance(tried, Evidence) else _first_conflict(repo, tried.commit, onto, rivals)
+    rival, evidence = ("", tried) if isinstance(tried, Evidence) else _rival(repo, tried.commit, onto, rivals)
     return TrialComposed(
         ticket=effect.ticket, trial=effect.trial, tip=effect.tip, onto=onto, digest=digest, clean=evidence is None,
         evidence=evidence, rival=rival,
     )  # fmt: skip
 
 
-def _first_conflict(repo: pygit2.Repository, ours: str, onto: str, rivals: list[Ticket]) -> tuple[str, Evidence | None]:
+def _rival(repo: pygit2.Repository, ours: str, onto: str, rivals: list[Ticket]) -> tuple[str, Evidence | None]:
+    """The first ticket that ours conflicts with, and where; an empty name if there is none."""
     for rival in rivals:
         if rival.base is None or rival.tip is None or rival.tip not in repo:
             continue

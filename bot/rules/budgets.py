@@ -22,8 +22,7 @@ def pack(files: Iterable[tuple[str, str | None]], tokens: int) -> Context:
     taken: list[tuple[str, str]] = []
     left_out: list[str] = []
     for path, text in files:
-        cost = estimate(text) + estimate(path) if text is not None else tokens + 1
-        if text is not None and cost <= tokens:
+        if text is not None and (cost := estimate(path) + estimate(text)) <= tokens:
             taken.append((path, text))
             tokens -= cost
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pygit2
@@ -39,3 +40,31 @@ async def test_what_git_says_decides_and_not_the_address(
         with pytest.raises(error) as raised:
             await remote.head("refs/heads/main")
     assert await token() not in str(raised.value)
+
+
+async def test_a_child_that_ended_by_itself_hides_no_cancellation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, kill = asyncio.Event(), os.killpg
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.set()
+        await asyncio.sleep(60)
+        return web.Response()
+
+    def gone(group: int, number: int) -> None:
+        kill(group, number)
+        raise ProcessLookupError
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", answer)
+    git_dir = tmp_path / "r.git"
+    pygit2.init_repository(str(git_dir), bare=True)
+    async with TestServer(app) as server:
+        remote = GitHubRemote(git_dir, str(server.make_url("/octo/app.git")), token, asyncio.Lock())
+        reading = asyncio.create_task(remote.head("refs/heads/main"))
+        await asked.wait()
+        monkeypatch.setattr(os, "killpg", gone)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading

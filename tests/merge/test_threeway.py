@@ -77,3 +77,16 @@ def test_as_git_says(tmp_path: Path, seed: int) -> None:
             assert told.returncode == 0, (seed, number, told.stdout)
             assert found.tree == told.stdout.split()[0], (seed, number)
     assert clean > 10 and conflicts > 5
+
+
+def test_a_submodule_with_the_name_of_the_attributes_is_read_by_nobody(tmp_path: Path) -> None:
+    repo = pygit2.init_repository(str(tmp_path / "r.git"), bare=True)
+
+    def tree(text: bytes) -> str:
+        builder = repo.TreeBuilder()
+        builder.insert(".gitattributes", "1" * 40, pygit2.enums.FileMode.COMMIT)
+        builder.insert("a.txt", repo.create_blob(text), pygit2.enums.FileMode.BLOB)
+        return str(builder.write())
+
+    found = merge_commits(repo, tree(b"a\n"), tree(b"b\n"), tree(b"c\n"))
+    assert isinstance(found, Evidence) and found.path == "a.txt"
