@@ -19,9 +19,8 @@ from bot.clock import SystemClock
 from bot.errors import InterlockError, Misconfigured, Rejected, Transient
 from bot.github.app import GitHubApp
 from bot.github.catchup import catch_up
-from bot.github.confirm import GitHubConfirmer
 from bot.github.forge import Forge
-from bot.github.people import GitHubPeople
+from bot.github.people import GitHubConfirmer, GitHubPeople
 from bot.github.read import RepositoryReader
 from bot.github.remote import Mirrors
 from bot.loop import Loop

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.clock import SystemClock
-from bot.merge.digest import tree_digest
-from bot.merge.trees import open_repository, tree_of
+from bot.merge.trees import open_repository, tree_digest, tree_of
 from bot.standin.person import Person, Seen
 from bot.store.store import open_store
 from schemas import ticket as t

@@ -30,6 +30,9 @@ PERMISSIONS = {"metadata": "read", **dict.fromkeys(("issues", "pull_requests", "
 FRESH_RETRIES = (0.5, 1.0, 2.0, 2.5)
 """Seconds between tries of a token that was minted a moment ago: it may not be known everywhere yet (facts: 401/403)."""
 
+Page = tuple[Any, str | None]
+"""An answer, and the address of a listing's next page."""
+
 
 class Unauthorised(Rejected):
     """The token is not (or no longer) known."""
@@ -45,13 +48,10 @@ class Api(GitHubAPI):
         super().__init__(session, slug, base_url=base_url, cache=cachetools.LRUCache(500))
         self._clock = clock
 
-    async def send(
-        self, method: str, url: str, body: Any = None, *, jwt: str | None = None, oauth_token: str | None = None
-    ) -> tuple[Any, str | None]:
-        """One call: the answer, and the address of a listing's next page. Raises Transient or Rejected."""
-        data = b"" if body is None else body
+    async def send(self, method: str, url: str, body: Any, *, jwt: str | None, token: str | None) -> Page:
+        """One call, as the App or as an installation. Raises Transient or Rejected."""
         try:
-            found, more, _ = await self._make_request(method, url, {}, data, accept_format(), jwt, oauth_token)
+            found, more, _ = await self._make_request(method, url, {}, body, accept_format(), jwt, token)
             return found, more
         except (aiohttp.ClientError, OSError) as error:
             raise Transient(f"GitHub cannot be reached: {type(error).__name__}") from None
@@ -60,8 +60,8 @@ class Api(GitHubAPI):
 
     async def _request(self, method: str, url: str, headers: Any, body: bytes = b"") -> tuple[int, Any, bytes]:
         sent = {**headers, "X-GitHub-Api-Version": API_VERSION}
-        follow = method == "GET"
-        async with self._session.request(method, url, headers=sent, data=body, allow_redirects=follow) as answer:
+        follows = method == "GET"
+        async with self._session.request(method, url, headers=sent, data=body, allow_redirects=follows) as answer:
             return answer.status, answer.headers, await answer.read()
 
 
@@ -100,9 +100,8 @@ class GitHubApp:
         try:
             self.jwt()
         except (ValueError, TypeError, jwt.PyJWTError) as error:
-            raise Misconfigured(
-                f"the App's private key cannot sign ({type(error).__name__}): give PRIVATE_KEY_FILE the .pem that GitHub made"
-            ) from None
+            why = f"the App's private key cannot sign ({type(error).__name__})"
+            raise Misconfigured(f"{why}: give PRIVATE_KEY_FILE the .pem that GitHub made") from None
 
     def jwt(self) -> str:
         """A token for the App itself: a minute back-dated, ten minutes at most (GitHub's limit)."""
@@ -110,9 +109,9 @@ class GitHubApp:
         claims = {"iat": now - 60, "exp": now + JWT_MINUTES * 60, "iss": str(self.app_id)}
         return jwt.encode(claims, self._key, algorithm="RS256")
 
-    async def as_app(self, method: str, path: str, body: Any = None) -> tuple[Any, str | None]:
-        """A call as the App. Returns the answer and the address of a listing's next page."""
-        return await self._apis[None].send(method, path, body, jwt=self.jwt())
+    async def as_app(self, method: str, path: str, body: Any = b"") -> Page:
+        """A call as the App."""
+        return await self._apis[None].send(method, path, body, jwt=self.jwt(), token=None)
 
     async def token(self, repo: RepoRef, installation: int) -> str:
         """An installation token for this repository alone. Raises Transient or Rejected (suspended, uninstalled)."""
@@ -125,33 +124,30 @@ class GitHubApp:
                 self._tokens[key] = known
             return str(known["token"])
 
-    async def call(self, repo: RepoRef, installation: int, method: str, path: str, body: Any = None) -> Any:
+    async def call(self, repo: RepoRef, installation: int, method: str, path: str, body: Any = b"") -> Any:
         """One REST call on a repository; `path` starts after /repos/owner/name. Errors as in bot.errors."""
-        for wait in (*FRESH_RETRIES, None):
+        waits = iter(FRESH_RETRIES)
+        while True:
             token = await self.token(repo, installation)
             try:
                 url = f"/repos/{repo.full_name}{path}"
-                found, _ = await self._apis[installation].send(method, url, body, oauth_token=token)
-                return found
+                return (await self._apis[installation].send(method, url, body, jwt=None, token=token))[0]
             except Unauthorised as error:
                 self._tokens.pop((installation, repo.id), None)
-                if wait is None:
+                if (wait := next(waits, None)) is None:
                     raise Transient(str(error)) from None
                 await asyncio.sleep(wait)
-        raise AssertionError("unreachable")
 
     async def pages(self, repo: RepoRef, installation: int, path: str, key: str = "") -> list[Any]:
         """All pages of a listing."""
         found: list[Any] = []
-        separator = "&" if "?" in path else "?"
-        more = True
-        while more:
-            place = f"{path}{separator}per_page={PAGE}&page={len(found) // PAGE + 1}"
-            page = await self.call(repo, installation, "GET", place)
+        place = f"{path}{'&' if '?' in path else '?'}per_page={PAGE}&page="
+        while True:
+            page = await self.call(repo, installation, "GET", f"{place}{len(found) // PAGE + 1}")
             items = page[key] if key else page
             found += items
-            more = len(items) == PAGE
-        return found
+            if len(items) < PAGE:
+                return found
 
 
 def _renewal(_: tuple[int, int], minted: dict[str, Any], now: datetime) -> datetime:

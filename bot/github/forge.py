@@ -41,10 +41,8 @@ class Forge:
         """See bot.ports.Performer."""
         async with self._writing[effect.installation]:
             match effect:
-                case PostComment():
-                    await self._comment(effect, effect.key)
-                case UpdateStatus():
-                    await self._comment(effect, f"{effect.ticket}:status")
+                case PostComment() | UpdateStatus():
+                    await self._comment(effect)
                 case PublishCheck():
                     await self._check(effect)
                 case OpenPullRequest():
@@ -61,7 +59,8 @@ class Forge:
         self._faults.reach(f"github:{what}:after")
         return answer
 
-    async def _comment(self, effect: PostComment | UpdateStatus, key: str) -> None:
+    async def _comment(self, effect: PostComment | UpdateStatus) -> None:
+        key = effect.key if isinstance(effect, PostComment) else f"{effect.ticket}:status"
         body = {"body": cut(f"{marker(key)}\n{effect.body}", BODY_LIMIT)}
         known = self._comments.get(key) or await self._find_comment(effect, marker(key))
         if known is None:
@@ -72,11 +71,9 @@ class Forge:
         self._comments[key] = known
 
     async def _find_comment(self, effect: PostComment | UpdateStatus, line: str) -> int | None:
-        for comment in await self._app.pages(effect.repo, effect.installation, f"/issues/{effect.issue}/comments"):
-            ours = comment["user"] and comment["user"]["type"] == "Bot"
-            if ours and str(comment["body"] or "").startswith(line):
-                return int(comment["id"])
-        return None
+        listed = await self._app.pages(effect.repo, effect.installation, f"/issues/{effect.issue}/comments")
+        ours = [comment for comment in listed if comment["user"] and comment["user"]["type"] == "Bot"]
+        return next((int(comment["id"]) for comment in ours if str(comment["body"] or "").startswith(line)), None)
 
     async def _check(self, effect: PublishCheck) -> None:
         body = effect.model_dump(include={"name", "external_id", "status", "conclusion"}, exclude_none=True)

@@ -1,14 +1,21 @@
-"""Who may do what, asked from GitHub's API: never read from a payload's author_association."""
+"""Who may do what, asked from GitHub's API when it matters: never read from a payload's author_association."""
 
-from bot.errors import Rejected
+from collections.abc import Awaitable, Callable
+
+from bot.errors import Rejected, Transient
 from bot.github.app import GitHubApp
+from bot.ports import Confirmation
+from bot.rules import gating
 from schemas.base import Permission, Person, RepoRef
+from schemas.gates import Status
+from schemas.lane import Carriage, Entry
+from schemas.ticket import Ticket, TicketState
 
 _KNOWN: dict[str, Permission] = {"admin": "admin", "write": "write", "read": "read", "none": "none"}
 
 
 class GitHubPeople:
-    """`bot.ports.People`: asked each time, since it is asked when it matters."""
+    """`bot.ports.People`: asked each time."""
 
     def __init__(self, app: GitHubApp) -> None:
         self._app = app
@@ -30,3 +37,44 @@ class GitHubPeople:
         except Rejected:
             return False
         return len([item for item in found if item.get("type") == "User"]) == 1
+
+
+class GitHubConfirmer:
+    """`bot.ports.Confirmer`: reviews and permissions are read again just before a landing on the base branch.
+
+    Only an approved ticket's series needs people; unknown never passes.
+    """
+
+    def __init__(self, app: GitHubApp, people: GitHubPeople, ticket: Callable[[str], Awaitable[Ticket | None]]) -> None:
+        self._app, self._people, self._ticket = app, people, ticket
+
+    async def confirm(self, entry: Entry, carriage: Carriage) -> Confirmation:
+        """See bot.ports.Confirmer."""
+        if entry.series is None:
+            return Confirmation("ok")
+        ticket = await self._ticket(entry.ticket)
+        if ticket is None or ticket.state is not TicketState.LANDING:
+            return Confirmation("refused", "the ticket is not waiting to land")
+        if ticket.pull_request is None:
+            return Confirmation("refused", "there is no pull request")
+        repo, installation = ticket.repo, ticket.installation
+        try:
+            listed = await self._app.pages(repo, installation, f"/pulls/{ticket.pull_request.number}/reviews")
+            reviews = [
+                gating.Review(id=r["id"], by=Person(id=by["id"], login=by["login"], type=by["type"]), state=r["state"])
+                for r in listed
+                if (by := r.get("user"))
+            ]
+            asked = [
+                (review, await self._people.permission(repo, installation, review.by))
+                for review in gating.last_words(reviews)
+            ]
+        except Transient as error:
+            return Confirmation("unknown", str(error))
+        except Rejected as error:
+            return Confirmation("refused", str(error))
+        verdict = gating.confirmed(ticket, asked, carriage.digest)
+        if verdict.status is Status.PASSED:
+            return Confirmation("ok", verdict.reason)
+        reasons = "; ".join(child.reason for child in verdict.children if child.status is not Status.PASSED)
+        return Confirmation("refused", f"{verdict.reason}: {reasons}" if reasons else verdict.reason)

@@ -11,7 +11,7 @@ from bot.errors import Rejected
 from bot.github.app import GitHubApp
 from bot.github.people import GitHubPeople
 from bot.ports import Lease, Performed, Remotes
-from bot.rules.outline import outline
+from bot.rules.budgets import outline
 from schemas.effects import Effect
 from schemas.events import RepositoryRead, RepositoryRefused
 from schemas.policy import Policy
@@ -49,21 +49,16 @@ class RepositoryReader:
         if await remote.head("refs/heads/interlock") is not None:
             return "A branch named `interlock` is in the way of ours (interlock/...); rename it, then label again."
         single = await self._people.single_writer(effect.repo, effect.installation)
-        policy, note, text = await asyncio.to_thread(_look, remote.git_dir, head)
-        return RepositoryRead(
-            ticket=effect.ticket, base_ref=branch, base=head, policy=policy, policy_note=note, outline=text,
-            single_writer=single,
-        )  # fmt: skip
+        read = await asyncio.to_thread(_look, remote.git_dir, effect.ticket, branch, head)
+        return read.model_copy(update={"single_writer": single})
 
 
-def _look(git_dir: Path, head: str) -> tuple[Policy, str, str]:
+def _look(git_dir: Path, ticket: str, branch: str, head: str) -> RepositoryRead:
     tree = pygit2.Repository(str(git_dir))[head].peel(pygit2.Tree)
-    policy, note = Policy(), ""
-    if POLICY_PATH in tree:
-        blob = tree[POLICY_PATH]
-        policy, note = read_policy(blob.data if isinstance(blob, pygit2.Blob) else b"")
+    blob = tree[POLICY_PATH] if POLICY_PATH in tree else None  # noqa: SIM401 (a tree has no get)
+    policy, note = read_policy(blob.data if isinstance(blob, pygit2.Blob) else b"")
     text = outline(paths(tree)).encode("utf-8", "replace").decode()  # names in a tree need not be UTF-8
-    return policy, note, text
+    return RepositoryRead(ticket=ticket, base_ref=branch, base=head, policy=policy, policy_note=note, outline=text)
 
 
 def read_policy(data: bytes) -> tuple[Policy, str]:
@@ -85,9 +80,8 @@ def paths(tree: pygit2.Tree) -> list[str]:
     while stack and len(found) < MAX_OUTLINE_FILES:
         prefix, current = stack.pop()
         for entry in current:
-            path = f"{prefix}{entry.name}"
             if isinstance(entry, pygit2.Tree):
-                stack.append((f"{path}/", entry))
+                stack.append((f"{prefix}{entry.name}/", entry))
             else:
-                found.append(path)
+                found.append(f"{prefix}{entry.name}")
     return sorted(found)

@@ -4,10 +4,9 @@ The credential travels in the child's environment, never in an argument, an addr
 decided by reading the ref back, not by its exit code.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
+import contextlib
 import os
 import re
 import shutil
@@ -31,8 +30,73 @@ _CONFIG = {
     "core.hooksPath": "/dev/null", "transfer.fsckObjects": "false",
 }  # fmt: skip
 _REFUSED = re.compile(r"(?:GH0\d\d|pre-receive hook declined|remote rejected|protected branch)[^\n]*", re.I)
+_FINAL = re.compile(r"Authentication failed for|URL returned error: 40[34]\b|^fatal: repository '.*' not found$", re.M)
+"""Git's own words for what no repetition mends; an address may hold the same digits."""
 
-Token = Callable[[], Awaitable[str]]
+
+class GitHubRemote:
+    """`bot.ports.Remote` over HTTP."""
+
+    def __init__(self, git_dir: Path, url: str, token: Callable[[], Awaitable[str]], lock: asyncio.Lock) -> None:
+        self.git_dir, self._url, self._token, self._lock = git_dir, url, token, lock
+
+    async def head(self, ref: str) -> str | None:
+        """One ls-remote; a fetch only if the commit is not here yet. Raises Transient, or Rejected without access."""
+        async with self._lock:
+            listed = await self._read("ls-remote", self._url, ref)
+            sha = next((line.split("\t")[0] for line in listed.splitlines() if line.endswith(f"\t{ref}")), None)
+            if sha is not None and not await asyncio.to_thread(_has, self.git_dir, sha):
+                kept = f"refs/interlock/fetched/{ref.removeprefix('refs/')}"
+                await self._read("fetch", "--no-tags", "--quiet", self._url, f"+{ref}:{kept}")
+                if not await asyncio.to_thread(_has, self.git_dir, sha):
+                    raise Transient(f"{ref} moved while it was fetched")
+            return sha
+
+    async def push(self, ref: str, expected_old: str | None, new: str, *, force: bool = False) -> PushResult:
+        """Compare-and-swap by --force-with-lease with an explicit old value."""
+        lease = f"--force-with-lease={ref}:{expected_old or ''}"
+        async with self._lock:
+            if not force and not await asyncio.to_thread(_descends, self.git_dir, new, expected_old):
+                return PushResult("stale", "the new commit does not descend from the old one")
+            code, out, error = await self._git("push", "--porcelain", "--no-verify", lease, self._url, f"{new}:{ref}")
+        if code == 0:
+            return PushResult("ok")
+        text = redacted(f"{out}\n{error}").strip()
+        stale = any(sign in text for sign in ("stale info", "fetch first", "cannot lock ref"))
+        if not stale and (found := _REFUSED.search(text)):
+            return PushResult("refused", found[0].strip())
+        return PushResult("stale" if stale else "unknown", text[-500:])
+
+    async def _read(self, *args: str) -> str:
+        code, out, error = await self._git(*args)
+        if code == 0:
+            return out
+        text = redacted(error).strip()[-500:]
+        if _FINAL.search(error):
+            raise Rejected(f"the repository cannot be read by git: {text}")
+        raise Transient(f"git could not reach the repository: {text}")
+
+    async def _git(self, *args: str) -> tuple[int, str, str]:
+        credential = base64.b64encode(f"x-access-token:{await self._token()}".encode()).decode()
+        env = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.git_dir), "LC_ALL": "C",
+            "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0",
+            "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader",
+            "GIT_CONFIG_VALUE_0": f"Authorization: Basic {credential}",
+        }  # fmt: skip
+        process = await asyncio.create_subprocess_exec(
+            "git", f"--git-dir={self.git_dir}", *args, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=env, start_new_session=True,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(GIT_SECONDS):
+                out, error = await process.communicate()
+        except (TimeoutError, asyncio.CancelledError):
+            with contextlib.suppress(ProcessLookupError):  # it may have ended just now
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            raise
+        return process.returncode or 0, out.decode("utf-8", "replace"), error.decode("utf-8", "replace")
 
 
 class Mirrors:
@@ -68,71 +132,6 @@ def _open_mirror(git_dir: Path) -> None:
     for name, value in _CONFIG.items():
         repo.config[name] = value
     new.rename(git_dir)
-
-
-class GitHubRemote:
-    """`bot.ports.Remote` over HTTP."""
-
-    def __init__(self, git_dir: Path, url: str, token: Token, lock: asyncio.Lock) -> None:
-        self.git_dir, self._url, self._token, self._lock = git_dir, url, token, lock
-
-    async def head(self, ref: str) -> str | None:
-        """One ls-remote; a fetch only if the commit is not here yet. Raises Transient, or Rejected without access."""
-        async with self._lock:
-            listed = await self._read("ls-remote", self._url, ref)
-            sha = next((line.split("\t")[0] for line in listed.splitlines() if line.endswith(f"\t{ref}")), None)
-            if sha is not None and not await asyncio.to_thread(_has, self.git_dir, sha):
-                kept = f"refs/interlock/fetched/{ref.removeprefix('refs/')}"
-                await self._read("fetch", "--no-tags", "--quiet", self._url, f"+{ref}:{kept}")
-                if not await asyncio.to_thread(_has, self.git_dir, sha):
-                    raise Transient(f"{ref} moved while it was fetched")
-            return sha
-
-    async def push(self, ref: str, expected_old: str | None, new: str, *, force: bool = False) -> PushResult:
-        """Compare-and-swap by --force-with-lease with an explicit old value."""
-        lease = f"--force-with-lease={ref}:{expected_old or ''}"
-        async with self._lock:
-            if not force and not await asyncio.to_thread(_descends, self.git_dir, new, expected_old):
-                return PushResult("stale", "the new commit does not descend from the old one")
-            code, out, error = await self._git("push", "--porcelain", "--no-verify", lease, self._url, f"{new}:{ref}")
-        text = redacted(f"{out}\n{error}")
-        if code == 0:
-            return PushResult("ok")
-        if "stale info" in text or "fetch first" in text or "cannot lock ref" in text:
-            return PushResult("stale", text.strip()[-500:])
-        if found := _REFUSED.search(text):
-            return PushResult("refused", found[0].strip())
-        return PushResult("unknown", text.strip()[-500:])
-
-    async def _read(self, *args: str) -> str:
-        code, out, error = await self._git(*args)
-        if code == 0:
-            return out
-        text = redacted(error).strip()[-500:]
-        if any(sign in text for sign in ("Authentication failed", "403", "404", "not found")):
-            raise Rejected(f"the repository cannot be read by git: {text}")
-        raise Transient(f"git could not reach the repository: {text}")
-
-    async def _git(self, *args: str) -> tuple[int, str, str]:
-        credential = base64.b64encode(f"x-access-token:{await self._token()}".encode()).decode()
-        env = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.git_dir), "LC_ALL": "C",
-            "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0",
-            "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader",
-            "GIT_CONFIG_VALUE_0": f"Authorization: Basic {credential}",
-        }  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            "git", f"--git-dir={self.git_dir}", *args, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=env, start_new_session=True,
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(GIT_SECONDS):
-                out, error = await process.communicate()
-        except (TimeoutError, asyncio.CancelledError):
-            os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-            raise
-        return process.returncode or 0, out.decode("utf-8", "replace"), error.decode("utf-8", "replace")
 
 
 def _has(git_dir: Path, sha: str) -> bool:

@@ -5,13 +5,12 @@ the tree that was built, not on the request's words.
 """
 
 import pygit2
-from pygit2.enums import AttrCheck, FileMode
+from pygit2.enums import AttrCheck
 
-from bot.merge.trees import FILE_MODES, Blob, Clash, changes_between, lookup, names, rewrite_root, tree_of
+from bot.merge.trees import FILE_MODES, Blob, Clash, changes_between, lookup, names, rewrite, tree_of
 from bot.rules import globs, paths
 from schemas.change_request import Add, ChangeRequest, Chmod, Delete, Edit, Rename
 
-_FILES = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
 _ATTRIBUTES = AttrCheck.INDEX_ONLY | AttrCheck.INCLUDE_COMMIT | AttrCheck.NO_SYSTEM
 
 
@@ -30,16 +29,20 @@ def apply(repo: pygit2.Repository, request: ChangeRequest, owns: tuple[str, ...]
         for path, blob in _edit(repo, base, edit):
             changes[path] = blob or changes.get(path)  # one file may leave a path and another take it
     removed = {path for path, blob in changes.items() if blob is None}
-    for edit in request.patch:
-        if isinstance(edit, Add | Rename) and lookup(base, edit.path) is None:
-            _new_path(base, edit.path, removed)
+    new_paths = [e.path for e in request.patch if isinstance(e, Add | Rename) and lookup(base, e.path) is None]
+    for path in new_paths:
+        if reason := paths.fault(path):
+            raise Invalid(f"{path!r}: {reason}")
+        other = paths.twin(path, lambda directory: names(base, directory))
+        if other is not None and other not in removed:
+            raise Invalid(f"{path!r} differs from the existing {other!r} in case or composition only")
     for path in changes:
         if owns is not None and not globs.matches(owns, path):
             raise Invalid(f"{path!r} is outside of what this request owns")
         if repo.get_attr(path, "filter", _ATTRIBUTES, request.base) == "lfs":
             raise Invalid(f"{path!r} is kept in Git LFS, which is read-only here")
     try:
-        tree = rewrite_root(repo, base, changes)
+        tree = rewrite(repo, base, changes)
     except Clash as clash:
         raise Invalid(str(clash)) from None
     read_back = changes_between(base, repo[tree].peel(pygit2.Tree))
@@ -59,7 +62,7 @@ def _edit(repo: pygit2.Repository, base: pygit2.Tree, edit: Edit) -> list[tuple[
     if known is None:
         what = "is a directory" if names(base, source) else "does not exist in the base"
         raise Invalid(f"{source!r} {what}")
-    if known.mode not in _FILES:
+    if not known.regular:
         raise Invalid(f"{source!r} is a link or a submodule: those are not changed here")
     if known.oid != edit.before:
         raise Invalid(f"{source!r} is {known.oid} in the base, not {edit.before}")
@@ -72,11 +75,3 @@ def _edit(repo: pygit2.Repository, base: pygit2.Tree, edit: Edit) -> list[tuple[
     if edit.path != edit.source and lookup(base, edit.path) is not None:
         raise Invalid(f"{edit.path!r} exists in the base: nothing can be renamed to it")
     return [(edit.source, None), (edit.path, after)]
-
-
-def _new_path(base: pygit2.Tree, path: str, removed: set[str]) -> None:
-    if reason := paths.fault(path):
-        raise Invalid(f"{path!r}: {reason}")
-    other = paths.twin(path, lambda directory: names(base, directory))
-    if other is not None and other not in removed:
-        raise Invalid(f"{path!r} differs from the existing {other!r} in case or composition only")

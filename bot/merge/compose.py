@@ -14,25 +14,26 @@ import pygit2
 
 from bot.merge import commits
 from bot.merge.apply import Invalid, apply
-from bot.merge.digest import tree_digest
-from bot.merge.replay import replay
-from bot.merge.threeway import Conflicted, merge
-from bot.merge.trees import Blob, open_repository, tree_of
+from bot.merge.threeway import merge
+from bot.merge.trees import Blob, open_repository, tree_digest, tree_of
 from schemas import lane as q
 from schemas.base import Evidence
 from schemas.change_request import ChangeRequest
 
 Files = dict[str, Blob | None]
+Folded = tuple[q.Outcome, q.Carriage | Evidence]
 _TROUBLE = (pygit2.GitError, OSError, KeyError, ValueError, subprocess.SubprocessError)
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a train is composed on: the remote's ref (`old`), the parent commit, and where the lane forked."""
+    """What a train is composed on: the remote's ref (`old`), the parent commit, where the lane forked, and the remote
+    head of each series' own branch, by entry."""
 
     old: str | None
     base: str
     fork: str | None
+    branch_heads: dict[str, str | None]
 
 
 def prepare(git_dir: Path, entry: q.Entry) -> Files:
@@ -42,15 +43,13 @@ def prepare(git_dir: Path, entry: q.Entry) -> Files:
     return apply(open_repository(git_dir), entry.change, entry.owns or entry.change.owns)
 
 
-def compose(
-    git_dir: Path, start: Start, entries: Sequence[q.Entry], branch_heads: dict[str, str | None], threads: int = 2
-) -> q.Composed:
-    """A train of these entries. `branch_heads` tells the remote head of each series' own branch."""
+def compose(git_dir: Path, start: Start, entries: Sequence[q.Entry], threads: int) -> q.Composed:
+    """A train of these entries."""
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         prepared = [pool.submit(prepare, git_dir, entry) for entry in entries]
     repo = open_repository(git_dir)
     known = commits.landed(repo, start.base, start.fork) if start.old is not None else {}
-    fold = _Fold(repo, known, branch_heads)
+    fold = _Fold(repo, known, start.branch_heads)
     results: list[q.ComposeResult] = []
     parent, moved = start.base, False
     for entry, ready in zip(entries, prepared, strict=True):
@@ -76,71 +75,65 @@ class _Fold:
     def entry(self, parent: str, entry: q.Entry, ready: Future[Files]) -> q.ComposeResult:
         """One entry's part in the train."""
         try:
-            files = ready.result()
-            if entry.series is not None:
-                return self._series(parent, entry, entry.series)
-            if entry.rebase is not None:
-                return self._rebase(parent, entry, entry.rebase)
-            assert entry.change is not None
-            return self._change(parent, entry, entry.change, files)
+            outcome, found = self._folded(parent, entry, ready.result())
         except Invalid as problem:
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.INVALID, evidence=Evidence(reason=str(problem)))
+            outcome, found = q.Outcome.INVALID, Evidence(reason=str(problem))
         except _TROUBLE as problem:
-            evidence = Evidence(reason=f"git failed: {problem}")
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.INFRA, evidence=evidence)
+            outcome, found = q.Outcome.INFRA, Evidence(reason=f"git failed: {problem}")
+        if isinstance(found, Evidence):
+            return q.ComposeResult(entry=entry.id, outcome=outcome, evidence=found)
+        return q.ComposeResult(entry=entry.id, outcome=outcome, carriage=found)
 
-    def _change(self, parent: str, entry: q.Entry, change: ChangeRequest, files: Files) -> q.ComposeResult:
+    def _folded(self, parent: str, entry: q.Entry, files: Files) -> Folded:
+        if entry.series is not None:
+            return self._series(parent, entry, entry.series)
+        if entry.rebase is not None:
+            return self._rebase(parent, entry, entry.rebase)
+        assert entry.change is not None
+        return self._change(parent, entry, entry.change, files)
+
+    def _change(self, parent: str, entry: q.Entry, change: ChangeRequest, files: Files) -> Folded:
         if change.id in self.known:
             return self._already(entry, [change.id])
         ours = tree_of(self.repo, parent)
         merged = merge(self.repo, tree_of(self.repo, change.base), ours, files)
-        if isinstance(merged, Conflicted):
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.CONFLICT, evidence=merged.evidence)
+        if isinstance(merged, Evidence):
+            return q.Outcome.CONFLICT, merged
         if merged.tree == str(ours.id):
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.NOOP, commit=parent, tree=merged.tree)
+            return q.Outcome.NOOP, q.Carriage(entry=entry.id, commit=parent, tree=merged.tree)
         text = commits.message(change, entry.ticket)
         commit = commits.create(self.repo, parent, merged.tree, text, entry.accepted)
-        carriage = q.Carriage(
-            entry=entry.id, commit=commit, tree=merged.tree, paths=tuple(sorted(files)), rung=merged.rung,
-            commits=((change.id, commit),),
-        )  # fmt: skip
-        return q.ComposeResult(entry=entry.id, outcome=q.Outcome.COMPOSED, carriage=carriage)
+        paths, made = tuple(sorted(files)), ((change.id, commit),)
+        return q.Outcome.COMPOSED, q.Carriage(
+            entry=entry.id, commit=commit, tree=merged.tree, paths=paths, rung=merged.rung, commits=made
+        )
 
-    def _series(self, parent: str, entry: q.Entry, series: q.Series) -> q.ComposeResult:
+    def _series(self, parent: str, entry: q.Entry, series: q.Series) -> Folded:
         changes = [commits.change_of(commit) for commit in commits.series(self.repo, series.fork, series.tip)]
         named = [change for change in changes if change]
         if named and all(change in self.known for change in named):
             return self._already(entry, named)
         title = f"{entry.ticket}: {len(changes)} changes" if series.method == "squash" else ""
-        new = replay(self.repo, series.fork, series.tip, parent, squash=title)
+        new = commits.replay(self.repo, series.fork, series.tip, parent, entry=entry.id, squash=title)
         if isinstance(new, Evidence):
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.CONFLICT, evidence=new)
-        if new.tip == parent:
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.NOOP, commit=parent, tree=new.tree)
-        digest = tree_digest(tree_of(self.repo, parent), tree_of(self.repo, new.tip))
+            return q.Outcome.CONFLICT, new
+        if new.commit == parent:
+            return q.Outcome.NOOP, q.Carriage(entry=entry.id, commit=parent, tree=new.tree)
+        digest = tree_digest(tree_of(self.repo, parent), tree_of(self.repo, new.commit))
         if digest != series.digest:
-            evidence = Evidence(reason="on today's base the change differs from what was approved")
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.POLICY, evidence=evidence)
-        carriage = q.Carriage(
-            entry=entry.id, commit=new.tip, tree=new.tree, paths=new.paths, digest=digest, commits=new.commits,
-            branch_old=self.branch_heads.get(entry.id),
-        )  # fmt: skip
-        return q.ComposeResult(entry=entry.id, outcome=q.Outcome.COMPOSED, carriage=carriage)
+            return q.Outcome.POLICY, Evidence(reason="on today's base the change differs from what was approved")
+        branch_old = self.branch_heads.get(entry.id)
+        return q.Outcome.COMPOSED, new.model_copy(update={"digest": digest, "branch_old": branch_old})
 
-    def _already(self, entry: q.Entry, changes: list[str]) -> q.ComposeResult:
+    def _already(self, entry: q.Entry, changes: list[str]) -> Folded:
         """A change, or all of a series, was found on the branch by its trailers."""
         landed = tuple((change, self.known[change]) for change in changes)
         commit = self.known[changes[-1]]
         tree = str(tree_of(self.repo, commit).id)
-        carriage = q.Carriage(entry=entry.id, commit=commit, tree=tree, commits=landed)
-        return q.ComposeResult(entry=entry.id, outcome=q.Outcome.ALREADY, commit=commit, tree=tree, carriage=carriage)
+        return q.Outcome.ALREADY, q.Carriage(entry=entry.id, commit=commit, tree=tree, commits=landed)
 
-    def _rebase(self, parent: str, entry: q.Entry, wanted: q.Rebase) -> q.ComposeResult:
-        new = replay(self.repo, wanted.fork, parent, wanted.onto, drop=True)
+    def _rebase(self, parent: str, entry: q.Entry, wanted: q.Rebase) -> Folded:
+        new = commits.replay(self.repo, wanted.fork, parent, wanted.onto, entry=entry.id, drop=True)
         if isinstance(new, Evidence):
-            return q.ComposeResult(entry=entry.id, outcome=q.Outcome.CONFLICT, evidence=new)
-        carriage = q.Carriage(
-            entry=entry.id, commit=new.tip, tree=new.tree, paths=new.paths, rung="rebase", commits=new.commits,
-            dropped=new.dropped,
-        )  # fmt: skip
-        return q.ComposeResult(entry=entry.id, outcome=q.Outcome.COMPOSED, carriage=carriage)
+            return q.Outcome.CONFLICT, new
+        return q.Outcome.COMPOSED, new.model_copy(update={"rung": "rebase"})

@@ -28,12 +28,6 @@ LEASE_SECONDS = 120.0
 BACKOFF_SECONDS = 2.0
 
 
-def checks_digest(commands: Sequence[CheckCommand]) -> str:
-    """What a kept verdict is about, besides the tree."""
-    text = json.dumps([(c.name, c.command, c.timeout_seconds) for c in commands])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Lander:
     """One for a process; `drive` may run for several lanes at once, never twice for one (the lane's lease)."""
@@ -63,23 +57,24 @@ class Lander:
 
     async def _step(self, lease: Lease) -> bool:
         lane = await self.queue.lane(lease.key)
-        if lane.train is None:
+        train = lane.train
+        if train is None:
             entries = await self.queue.due_entries(lease.key, lane.window, self.clock.wall())
+            if not entries:
+                return False
         else:
-            entries = await self.queue.entries(lease.key, [c.entry for c in lane.train.carriages])
-        step = lanes.next_step(lane, bool(entries))
-        if step is None:
-            return False
+            entries = await self.queue.entries(lease.key, [carriage.entry for carriage in train.carriages])
         remote = await self.remote(lease.key)
-        match step, lane.train:
-            case lanes.Step.CHECK, q.Train() as train:
-                event: q.LaneEvent = await self._check(train, remote, entries)
-            case lanes.Step.CONFIRM, q.Train() as train:
-                event = await self._confirm(train, entries)
-            case lanes.Step.LAND, q.Train() as train:
-                event = await self._land(lane, train, remote)
-            case _:
-                event = await self._compose(lease, lane, remote, entries)
+        event: q.LaneEvent
+        match train:
+            case None:
+                step, event = "compose", await self._compose(lease, lane, remote, entries)
+            case q.Train(state=q.TrainState.COMPOSED):
+                step, event = "check", await self._check(train, remote, entries)
+            case q.Train(state=q.TrainState.CHECKED):
+                step, event = "confirm", await self._confirm(train, entries)
+            case q.Train():
+                step, event = "land", await self._land(lane, train, remote)
         decision = lanes.decide(lane, event, {entry.id: entry for entry in entries})
         await self.queue.decide(lease, event, decision, self.clock.wall())
         log.info("lane.step", extra={"lane": lane.key, "step": step, "why": decision.why})
@@ -96,22 +91,19 @@ class Lander:
         base = old or fork or next((e.change.base for e in entries if e.change is not None), None)
         if base is None:
             raise Transient(f"{lane.ref} does not exist on the remote")
-        heads: dict[str, str | None] = {}
+        approved = {entry.id: entry.series for entry in entries if entry.series is not None}
+        heads = {name: await remote.head(f"refs/heads/{series.branch}") for name, series in approved.items()}
         refused: dict[str, q.ComposeResult] = {}
-        for entry in entries:
-            if entry.series is None:
-                continue
-            branch = entry.series.branch
-            head = heads[entry.id] = await remote.head(f"refs/heads/{branch}")
-            if head not in (None, entry.series.tip) and (branch, head) not in lane.own_heads:
-                evidence = Evidence(reason=f"the branch {branch} changed after the approval")
-                refused[entry.id] = q.ComposeResult(entry=entry.id, outcome=q.Outcome.POLICY, evidence=evidence)
+        for name, series in approved.items():
+            if heads[name] not in (None, series.tip) and (series.branch, heads[name]) not in lane.own_heads:
+                evidence = Evidence(reason=f"the branch {series.branch} changed after the approval")
+                refused[name] = q.ComposeResult(entry=name, outcome=q.Outcome.POLICY, evidence=evidence)
         taken = [entry for entry in entries if entry.id not in refused]
         # A series knows itself where its own branch forked; the base lane's fork would only lengthen the walk.
-        walk_to = next((entry.series.fork for entry in entries if entry.series is not None), fork)
-        start = Start(old=old, base=base, fork=walk_to)
+        walk_to = next((series.fork for series in approved.values()), fork)
+        start = Start(old=old, base=base, fork=walk_to, branch_heads=heads)
         self.faults.reach("land:compose:before")
-        composed = await asyncio.to_thread(compose, remote.git_dir, start, taken, heads, self.threads)
+        composed = await asyncio.to_thread(compose, remote.git_dir, start, taken, self.threads)
         self.faults.reach("land:compose:after")
         return composed.model_copy(update={"results": (*composed.results, *refused.values())})
 
@@ -134,7 +126,8 @@ class Lander:
         return (await self._verdict(remote, tree, failed)).outcome == "red"
 
     async def _verdict(self, remote: Remote, tree: Sha, commands: list[CheckCommand]) -> CheckVerdict:
-        digest = checks_digest(commands)
+        asked = json.dumps([(c.name, c.command, c.timeout_seconds) for c in commands])
+        digest = hashlib.sha256(asked.encode()).hexdigest()
         kept = await self.queue.verdict(tree, digest)
         if kept is not None:
             return kept
@@ -146,12 +139,11 @@ class Lander:
 
     async def _confirm(self, train: q.Train, entries: Sequence[q.Entry]) -> q.Confirmed:
         refused: list[tuple[str, str]] = []
-        carriages = {carriage.entry: carriage for carriage in train.carriages}
-        for entry in entries:
+        for entry, carriage in zip(entries, train.carriages, strict=True):
             if entry.state in ("cancelled", "superseded"):
                 refused.append((entry.id, "it was withdrawn"))
                 continue
-            answer = await self.confirmer.confirm(entry, carriages[entry.id])
+            answer = await self.confirmer.confirm(entry, carriage)
             if answer.status == "unknown":
                 return q.Confirmed(unknown=answer.reason or "approvals could not be read")
             if answer.status == "refused":

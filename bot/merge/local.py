@@ -10,8 +10,6 @@ from bot.merge.git import run_git
 from bot.merge.trees import open_repository
 from bot.ports import PushResult
 
-_EMPTY = "0" * 40
-
 
 class LocalRemote:
     """`bot.ports.Remote` on a repository of the operator's, bare or not."""
@@ -28,22 +26,17 @@ class LocalRemote:
             if line.startswith("worktree "):
                 place = line.removeprefix("worktree ")
             elif line == f"branch {ref}":
-                raise Misconfigured(
-                    f"{ref} is checked out in {place}: switch that work tree to another branch (git switch --detach), "
-                    "or name another --target"
-                )
+                mend = "switch that work tree to another branch (git switch --detach), or name another --target"
+                raise Misconfigured(f"{ref} is checked out in {place}: {mend}")
 
     async def head(self, ref: str) -> str | None:
         """The ref's commit, if it exists."""
-        return await asyncio.to_thread(self._head, ref)
-
-    def _head(self, ref: str) -> str | None:
         found = open_repository(self.git_dir).references.get(ref)
         return None if found is None else str(found.peel(pygit2.Commit).id)
 
     async def push(self, ref: str, expected_old: str | None, new: str, *, force: bool = False) -> PushResult:
         """git update-ref with the expected old value: git's own lock makes it atomic."""
-        update = ("update-ref", "-m", "interlock: land", ref, new, expected_old or _EMPTY)
+        update = ("update-ref", "-m", "interlock: land", ref, new, expected_old or "0" * 40)
         done = await asyncio.to_thread(run_git, self.git_dir, *update)
         if done.returncode == 0:
             return PushResult("ok")

@@ -12,7 +12,7 @@ import pygit2
 from pygit2.enums import FileMode, MergeFlag
 
 from bot.merge.git import run_git
-from bot.merge.trees import Blob, Changes, Clash, changes_between, lookup, open_repository, rewrite_root, tree_of
+from bot.merge.trees import Blob, Changes, Clash, changes_between, lookup, open_repository, rewrite, tree_of
 from schemas.base import Evidence
 
 TEXT_LIMIT = 20_000
@@ -27,46 +27,33 @@ class Merged:
     rung: str = "line"
 
 
-@dataclass(frozen=True)
-class Conflicted:
-    """The first path that cannot be merged, with the three texts."""
-
-    evidence: Evidence
-
-
-def merge(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes) -> Merged | Conflicted:
-    """Bring `changes`, made on `base`, onto `ours`."""
+def merge(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes) -> Merged | Evidence:
+    """Bring `changes`, made on `base`, onto `ours`; or the first path that cannot be merged, with the three texts."""
     result: dict[str, Blob | None] = {}
-    overlaps: list[str] = []
+    overlaps: dict[str, Blob | None] = {}
     for path, theirs in changes.items():
         was, now = lookup(base, path), lookup(ours, path)
         if now == was:
             result[path] = theirs
         elif theirs != now:
-            overlaps.append(path)
+            overlaps[path] = theirs
     try:
-        result |= _content(repo, base, ours, changes, overlaps)
-        return Merged(rewrite_root(repo, ours, result))
+        if overlaps:
+            result |= _content(repo, base, ours, overlaps)
+        return Merged(rewrite(repo, ours, result))
     except Clash as problem:
-        tree = _second_word(repo, base, ours, changes)
-        if tree is not None:
-            return Merged(tree, "merge-tree")
-        return Conflicted(_evidence(repo, base, ours, changes, problem.path))
+        return _second_word(repo, base, ours, changes) or _evidence(repo, base, ours, changes, problem.path)
 
 
-def _content(
-    repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes, overlaps: list[str]
-) -> dict[str, Blob | None]:
+def _content(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, overlaps: Changes) -> Changes:
     """Merge the contents of all overlaps at once, as three flat trees of numbered names. Raises Clash."""
-    if not overlaps:
-        return {}
     builders = [repo.TreeBuilder() for _ in range(3)]
-    for number, path in enumerate(overlaps):
-        sides = (lookup(base, path), lookup(ours, path), changes[path])
-        if sides[0] is None and sides[1] is not None and sides[2] is not None:
+    for number, (path, theirs) in enumerate(overlaps.items()):
+        was, now = lookup(base, path), lookup(ours, path)
+        if was is None and now is not None and theirs is not None:
             raise Clash(path)  # added twice: libgit2 would take an empty file and a full one for a clean merge
-        for builder, blob in zip(builders, sides, strict=True):
-            if blob is not None and blob.mode not in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE):
+        for builder, blob in zip(builders, (was, now, theirs), strict=True):
+            if blob is not None and not blob.regular:
                 raise Clash(path)
             if blob is not None:
                 builder.insert(f"{number:06}", blob.oid, FileMode(blob.mode))
@@ -74,15 +61,15 @@ def _content(
     index = repo.merge_trees(ancestor, mine, other, flags=MergeFlag(0))
     if index.conflicts is not None:
         name = next(side.path for side in next(iter(index.conflicts)) if side is not None)
-        raise Clash(overlaps[int(name)])
+        raise Clash(list(overlaps)[int(name)])
     merged = {entry.path: Blob(str(entry.id), int(entry.mode)) for entry in index}
     return {path: merged.get(f"{number:06}") for number, path in enumerate(overlaps)}
 
 
-def _second_word(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes) -> str | None:
-    """The tree that git's own merge makes of it, its objects brought here; None if git sees a conflict too."""
+def _second_word(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes) -> Merged | None:
+    """What git's own merge makes of it, the objects brought here; None if git sees a conflict too."""
     try:
-        theirs = rewrite_root(repo, base, changes)
+        theirs = rewrite(repo, base, changes)
     except Clash:
         return None
     with tempfile.TemporaryDirectory(prefix="interlock-merge-") as directory:
@@ -90,7 +77,7 @@ def _second_word(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, 
         pygit2.init_repository(directory, bare=True)
         (place / "objects" / "info" / "alternates").write_text(f"{Path(repo.path) / 'objects'}\n")
         attributes = lookup(ours, ".gitattributes")
-        if attributes is not None:
+        if attributes is not None and attributes.regular:
             (place / "info" / "attributes").write_bytes(repo[attributes.oid].peel(pygit2.Blob).data)
         scratch = open_repository(place)
         root = scratch.create_commit(None, _WHO, _WHO, "base", base.id, [])
@@ -103,8 +90,8 @@ def _second_word(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, 
         for blob in found.values():
             if blob is not None and blob.oid not in repo and blob.mode != FileMode.COMMIT:
                 repo.create_blob(scratch[blob.oid].peel(pygit2.Blob).data)
-        tree = rewrite_root(repo, ours, found)
-        return tree if tree == str(merged.id) else None
+        tree = rewrite(repo, ours, found)
+        return Merged(tree, "merge-tree") if tree == str(merged.id) else None
 
 
 def _text(repo: pygit2.Repository, blob: Blob | None) -> str | None:
@@ -122,8 +109,7 @@ def _evidence(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, cha
     return Evidence(reason=reason, path=path, base=was, ours=now, theirs=theirs)
 
 
-def merge_commits(git_dir: Path, base: str, ours: str, theirs: str) -> Merged | Conflicted:
+def merge_commits(repo: pygit2.Repository, base: str, ours: str, theirs: str) -> Merged | Evidence:
     """Three commits (or trees) of one repository."""
-    repo = open_repository(git_dir)
     start = tree_of(repo, base)
     return merge(repo, start, tree_of(repo, ours), changes_between(start, tree_of(repo, theirs)))

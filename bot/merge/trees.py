@@ -1,8 +1,10 @@
 """Trees as maps from path to (oid, mode), read and rewritten only along the touched directories.
 
-Nothing here reads or writes a whole index: the cost follows the size of the change, not of the repository.
+Nothing here reads or writes a whole index: the cost follows the size of the change, not of the repository. The patch
+digest is what an approval is bound to. It stays the same over a rebase that changes nothing.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +14,20 @@ import pygit2
 from pygit2.enums import FileMode
 
 FILE_MODES = {"100644": FileMode.BLOB, "100755": FileMode.BLOB_EXECUTABLE}
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+DIGEST_VERSION = b"interlock-digest-1\0"
 
 
 class Blob(NamedTuple):
-    """A file in a tree."""
+    """A file, link or submodule in a tree."""
 
     oid: str
     mode: int
+
+    @property
+    def regular(self) -> bool:
+        """Whether this is a file."""
+        return self.mode in FILE_MODES.values()
 
 
 Changes = Mapping[str, Blob | None]
@@ -61,8 +70,8 @@ def names(tree: pygit2.Tree, directory: str) -> list[str]:
     return [entry.name for entry in found if entry.name] if isinstance(found, pygit2.Tree) else []
 
 
-def rewrite(repo: pygit2.Repository, root: pygit2.Tree | None, changes: Changes, at: str = "") -> str | None:
-    """A tree with the changes made, as an oid; None if nothing is left in it. Raises Clash."""
+def rewrite(repo: pygit2.Repository, root: pygit2.Tree | None, changes: Changes, at: str = "") -> str:
+    """A tree with the changes made, as an oid. Raises Clash."""
     builder = repo.TreeBuilder(root) if root is not None else repo.TreeBuilder()
     groups: defaultdict[str, dict[str, Blob | None]] = defaultdict(dict)
     for path, blob in changes.items():
@@ -80,7 +89,7 @@ def rewrite(repo: pygit2.Repository, root: pygit2.Tree | None, changes: Changes,
             if known is not None and folder is None and any(below.values()):
                 raise Clash(f"{at}{name}/{next(iter(below))}", f"{at}{name}")
             oid = rewrite(repo, folder, below, f"{at}{name}/")
-            if oid is not None:
+            if oid != EMPTY_TREE:
                 builder.insert(name, oid, FileMode.TREE)
             elif folder is not None:
                 builder.remove(name)
@@ -88,12 +97,7 @@ def rewrite(repo: pygit2.Repository, root: pygit2.Tree | None, changes: Changes,
             if isinstance(builder.get(name), pygit2.Tree):
                 raise Clash(f"{at}{name}", f"{at}{name}/")
             builder.insert(name, file.oid, FileMode(file.mode))
-    return str(builder.write()) if len(builder) else None
-
-
-def rewrite_root(repo: pygit2.Repository, root: pygit2.Tree, changes: Changes) -> str:
-    """Like `rewrite`, for a whole commit's tree: an empty one has an oid too."""
-    return rewrite(repo, root, changes) or str(repo.TreeBuilder().write())
+    return str(builder.write())
 
 
 def changes_between(old: pygit2.Tree | None, new: pygit2.Tree | None, at: str = "") -> dict[str, Blob | None]:
@@ -114,3 +118,30 @@ def changes_between(old: pygit2.Tree | None, new: pygit2.Tree | None, at: str = 
         if two is not None and becomes is None:
             found[at + name] = Blob(str(two.id), int(two.filemode))
     return found
+
+
+def tree_digest(old: pygit2.Tree, new: pygit2.Tree) -> str:
+    """The digest of the patch between two trees, in hex.
+
+    SHA-256 over sorted (path, modes, byte-exact hunks with three context lines; whole oids for binary files), without
+    line numbers and without folding white space; `git patch-id` gives one id to a statement inside and outside an `if`.
+    """
+    diff = old.diff_to_tree(new, context_lines=3, interhunk_lines=0)
+    total = hashlib.sha256(DIGEST_VERSION)
+    for part in sorted(_part(patch) for patch in diff if patch is not None):
+        total.update(len(part).to_bytes(8, "big"))
+        total.update(part)
+    return total.hexdigest()
+
+
+def _part(patch: pygit2.Patch) -> bytes:
+    delta = patch.delta
+    old, new = delta.old_file, delta.new_file
+    head = b"\0".join((new.raw_path, b"%o" % int(old.mode), b"%o" % int(new.mode)))
+    if delta.is_binary or not patch.hunks:
+        return b"\0".join((head, b"binary", str(old.id).encode(), str(new.id).encode()))
+    body = [head]
+    for hunk in patch.hunks:
+        body.append(b"@@")
+        body.extend(line.origin.encode() + line.raw_content for line in hunk.lines)
+    return b"\0".join(body)

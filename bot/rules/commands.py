@@ -20,6 +20,6 @@ def parse(body: str) -> Command | None:
     words = first[10:].split(maxsplit=1)
     verb = words[0].lower() if words else "help"
     rest = "\n".join(part for part in (words[1] if len(words) > 1 else "", more) if part).strip()
-    if verb not in VERBS:
-        return Command(verb="unknown", rest=rest)
-    return Command(verb=verb, rest=rest if verb in ("answer", "replan") else rest.split("\n", 1)[0].strip())
+    if verb in VERBS and verb not in ("answer", "replan"):
+        rest = rest.split("\n", 1)[0].strip()
+    return Command(verb=verb if verb in VERBS else "unknown", rest=rest)

@@ -1,18 +1,26 @@
-"""The review gate, on what the ticket has recorded. The queue asks GitHub again before it lands (bot.rules.approvals)."""
+"""The review gate: on what the ticket has recorded, and again on what GitHub says before it lands (decisions.md 4, 20)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bot.rules.reasons import first
-from schemas.base import Person
+from schemas.base import Frozen, Permission, Person
 from schemas.gates import Status, Verdict
 from schemas.policy import WhoMay
 from schemas.ticket import Ticket
 
 
+class Review(Frozen):
+    """A review as GitHub lists it: state APPROVED, CHANGES_REQUESTED, COMMENTED, DISMISSED or PENDING."""
+
+    id: int
+    by: Person
+    state: str
+
+
 def recorded(ticket: Ticket) -> Verdict:
     """Whether enough approvals cover the tip's digest, with each approval's own verdict as a reason."""
     children = [
-        judged(
+        _judged(
             approval.by,
             (approval.digest != ticket.digest, "approved an earlier version"),
             (not approval.by.writes, "may not write to the repository"),
@@ -21,10 +29,39 @@ def recorded(ticket: Ticket) -> Verdict:
         )
         for approval in ticket.approvals
     ]
-    return tally(ticket, ticket.digest, children)
+    return _tally(ticket, ticket.digest, children)
 
 
-def judged(by: Person, *rules: tuple[bool, str]) -> Verdict:
+def last_words(reviews: Iterable[Review]) -> Iterable[Review]:
+    """Each person's newest opinion; a comment does not undo an earlier one."""
+    opinions = ("APPROVED", "CHANGES_REQUESTED", "DISMISSED")
+    return {review.by.id: review for review in reviews if review.state in opinions}.values()
+
+
+def confirmed(ticket: Ticket, asked: Iterable[tuple[Review, Permission]], digest: str) -> Verdict:
+    """Whether enough recorded approvals are still given, by people who may still give them, for this very digest.
+
+    `asked` are the last words, each with what its author may do now.
+    """
+    children: list[Verdict] = []
+    recorded_for = {approval.review: approval.digest for approval in ticket.approvals}
+    for review, permission in asked:
+        by = review.by.model_copy(update={"permission": permission})
+        may = has(by, ticket.policy.approve.by)
+        if review.state == "CHANGES_REQUESTED" and may:
+            return Verdict(status=Status.REFUSED, reason=f"{by.login} asks for changes", children=tuple(children))
+        if review.state == "APPROVED":
+            child = _judged(
+                by,
+                (recorded_for.get(review.id) != digest, "approved something else"),
+                (not may, "may not approve any more"),
+                (is_excluded(ticket, by), "requested the work"),
+            )
+            children.append(child)
+    return _tally(ticket, digest, children)
+
+
+def _judged(by: Person, *rules: tuple[bool, str]) -> Verdict:
     """One approval, refused for the first rule that it breaks."""
     broken = first(*rules)
     if broken:
@@ -32,7 +69,7 @@ def judged(by: Person, *rules: tuple[bool, str]) -> Verdict:
     return Verdict(status=Status.PASSED, reason=f"approved by {by.login}")
 
 
-def tally(ticket: Ticket, digest: str, children: Sequence[Verdict]) -> Verdict:
+def _tally(ticket: Ticket, digest: str, children: Sequence[Verdict]) -> Verdict:
     """Whether enough approvals of this digest pass."""
     passed = sum(child.status is Status.PASSED for child in children)
     needed = ticket.policy.approve.reviews

@@ -8,28 +8,25 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from bot.rules.reasons import first
+
 MAX_SEGMENTS, MAX_NAME = 64, 255
 
 
 def check(glob: str) -> str | None:
     """What is wrong with a pattern, in a sentence; None if nothing."""
-    if glob.startswith("/"):
-        return f"{glob!r} starts with '/': patterns are relative to the repository's root"
-    if glob.endswith("/"):
-        return f"{glob!r} ends with '/': write {glob}** for everything below it"
     segments = glob.split("/")
-    if len(segments) > MAX_SEGMENTS or max(map(len, segments)) > MAX_NAME:
-        return f"{glob[:50]!r}... is longer than any path: {MAX_SEGMENTS} names of {MAX_NAME} characters are the most"
-    for segment in segments:
-        if segment in ("", ".", ".."):
-            return f"{glob!r} has an empty, '.' or '..' segment"
-        if "**" in segment and segment != "**":
-            return f"{glob!r}: '**' must be a whole segment"
-        if any(char in segment for char in "[]{}!"):
-            return f"{glob!r}: classes, braces and negation are not patterns here"
-        if any(ord(char) < 32 or char == "\\" for char in segment):
-            return f"{glob!r} has a control character or a backslash"
-    return None
+    too_long = len(segments) > MAX_SEGMENTS or max(map(len, segments)) > MAX_NAME
+    bounds = f"{MAX_SEGMENTS} names of {MAX_NAME} characters are the most"
+    return first(
+        (glob.startswith("/"), f"{glob!r} starts with '/': patterns are relative to the repository's root"),
+        (glob.endswith("/"), f"{glob!r} ends with '/': write {glob}** for everything below it"),
+        (too_long, f"{glob[:50]!r}... is longer than any path: {bounds}"),
+        (not {"", ".", ".."}.isdisjoint(segments), f"{glob!r} has an empty, '.' or '..' segment"),
+        (any("**" in name and name != "**" for name in segments), f"{glob!r}: '**' must be a whole segment"),
+        (not set("[]{}!").isdisjoint(glob), f"{glob!r}: classes, braces and negation are not patterns here"),
+        (any(ord(char) < 32 or char == "\\" for char in glob), f"{glob!r} has a control character or a backslash"),
+    )
 
 
 def literal(glob: str) -> bool:

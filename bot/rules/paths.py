@@ -1,12 +1,15 @@
-"""Name rules for paths that a request creates; odd names that exist already may be edited (decisions.md 14).
+"""Which paths a Developer may touch: whose file it is, and name rules for new ones.
+
+Odd names that exist already may be edited (decisions.md 14).
 
 The forms that no operation may name at all (.git, '..', control characters) are refused by schemas.change_request.
 """
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
+from bot.rules import globs
 from bot.rules.reasons import first
 
 MAX_PATH_BYTES = 1024
@@ -57,3 +60,22 @@ def twin(path: str, listing: Callable[[str], list[str]]) -> str | None:
             return f"{directory}{other}" if other else None
         directory += segment + "/"
     return None
+
+
+def overreach(changed: Iterable[str], owns: Sequence[str]) -> tuple[str, ...]:
+    """The changed paths that the task does not own."""
+    return tuple(path for path in changed if not globs.matches(owns, path))
+
+
+def refusal(path: str, *, siblings: Sequence[str], protected: Sequence[str], shared: Sequence[str]) -> str | None:
+    """Why a Developer may not have this further file; None if nobody owns it and nothing protects it."""
+    return (
+        globs.check(path)
+        or fault(path)
+        or first(
+            (not globs.literal(path), "name one file, not a pattern"),
+            (globs.matches(siblings, path), "another task owns it; say in your summary what it should change"),
+            (globs.matches(protected, path), "the repository protects it: only a person may change it"),
+            (globs.matches(shared, path), "it is shared: only the last task of a plan may own it"),
+        )
+    )

@@ -1,4 +1,4 @@
-"""What makes a plan good: faults as sentences that an agent can act on, waves, and a mechanical repair.
+"""What makes a plan good: faults as sentences that an agent can act on, and a mechanical repair.
 
 Two tasks may run together unless one comes after the other, directly or through others. Whatever may run together
 must own disjoint files; that is decided on the patterns, exactly, so that it holds for files that do not exist yet.
@@ -149,25 +149,6 @@ def _reads(plan: Plan, before: dict[str, set[str]]) -> Iterable[Fault]:
             owned = f"{pair[0]!r}, which task {_number(owner.id)} changes at the same time"
             message = f"task {_number(reader.id)} reads {owned}: put one after the other, or do not read it"
             yield Fault(rule="reads-overlap", task=reader.id, message=message)
-
-
-def waves(plan: Plan) -> tuple[tuple[str, ...], ...]:
-    """Tasks by how many waits are before them; those of one wave may run together. Raises ValueError on a cycle."""
-    left = {task.id: set(task.after) for task in plan.tasks}
-    found: list[tuple[str, ...]] = []
-    while left:
-        ready = tuple(name for name, after in left.items() if not after & left.keys())
-        if not ready:
-            raise ValueError("the plan has a cycle")
-        found.append(ready)
-        left = {name: after for name, after in left.items() if name not in ready}
-    return tuple(found)
-
-
-def independent_share(plan: Plan) -> float:
-    """The share of tasks that wait for nobody and own nothing shared (decisions.md 31), from 0 to 1."""
-    alone = [t for t in plan.tasks if not t.after and _meeting(t.owns, plan.shared) is None]
-    return len(alone) / len(plan.tasks)
 
 
 def repair(plan: Plan, files: Collection[str], rules: PlanRules) -> Plan | None:

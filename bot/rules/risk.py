@@ -8,7 +8,6 @@ from bot.rules import globs
 from schemas.change_request import Add, Delete, Edit, Modify, Rename
 
 _TEST = re.compile(r"(^|/)(tests?|__tests__|spec)/|(^|/)test_[^/]*$|[._-](test|spec)\.[^/]+$|_test\.[^/]+$")
-_HIDDEN = ("Cf", "Co")
 
 
 def is_test(path: str) -> bool:
@@ -39,6 +38,6 @@ def _hides(edit: Edit) -> bool:
     if not isinstance(edit, Add | Modify | Rename) or edit.content is None or edit.encoding != "utf-8":
         return False
     return any(
-        not char.isascii() and char != "\u200d" and unicodedata.category(char) in _HIDDEN
+        not char.isascii() and char != "\u200d" and unicodedata.category(char) in ("Cf", "Co")
         for char in edit.content.removeprefix("\ufeff")
     )

@@ -17,10 +17,9 @@ _MARKUP = (
 _ZWJ, _VARIATION = "\u200d", "\ufe0f"
 # England's, Scotland's and Wales's flags: a black flag, two to six tag characters and the end tag
 _FLAG = re.compile("\U0001f3f4[\U000e0021-\U000e007e]{2,6}\U000e007f")
-SECRET = re.compile(
-    r"\b(gh[a-z]_[A-Za-z0-9_.\-]{8,}|github_pat_\w{8,}|sk-[A-Za-z0-9_\-]{16,}|(?:basic|bearer|token) [A-Za-z0-9+/=._\-]{12,})",
-    re.IGNORECASE,
-)
+_TOKEN = r"gh[a-z]_[A-Za-z0-9_.\-]{8,}|github_pat_\w{8,}|sk-[A-Za-z0-9_\-]{16,}"
+_HEADER = r"(?:basic|bearer|token) [A-Za-z0-9+/=._\-]{12,}"
+_SECRET = re.compile(rf"\b({_TOKEN}|{_HEADER})", re.IGNORECASE)
 _MENTION = re.compile(r"(?<![\w`/])@(?=[A-Za-z0-9])")
 _CLOSING = re.compile(r"\b(close[sd]?|fix(?:e[sd])?|resolve[sd]?)(\s{0,5}:?\s{0,5})#(?=\d)", re.IGNORECASE)
 
@@ -71,4 +70,4 @@ def quote_safe(text: str) -> str:
 
 def redacted(text: str) -> str:
     """A text without anything that looks like a token of GitHub's or of a model provider's."""
-    return SECRET.sub("[redacted]", text)
+    return _SECRET.sub("[redacted]", text)

@@ -6,14 +6,12 @@ Rule 1: a state changes only along its table. Rule 2: nothing here knows why a m
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
-from schemas.lane import EntryState as E
-from schemas.lane import LaneState as L
-from schemas.lane import TrainState as N
-from schemas.ticket import RunState as R
-from schemas.ticket import TaskState as K
-from schemas.ticket import TicketState as T
+from schemas import lane as q
+from schemas import ticket as t
 
 S = TypeVar("S")
+E, L, N = q.EntryState, q.LaneState, q.TrainState
+T, K, R = t.TicketState, t.TaskState, t.RunState
 
 
 def _moves(*rows: tuple[S, Mapping[str, S]]) -> dict[tuple[S, str], S]:
@@ -73,11 +71,7 @@ ENTRY_MOVES: Final = _moves(
 
 TRAIN_MOVES: Final = _moves((N.COMPOSED, {"green": N.CHECKED}), (N.CHECKED, {"confirm": N.LANDING}))
 
-LANE_MOVES: Final = _moves(
-    (L.OPEN, {"base is red": L.FROZEN, "pause": L.PAUSED}),
-    (L.FROZEN, {"head moved": L.OPEN, "pause": L.PAUSED, "resume": L.OPEN}),
-    (L.PAUSED, {"resume": L.OPEN}),
-)
+LANE_MOVES: Final = _moves((L.OPEN, {"base is red": L.FROZEN}), (L.FROZEN, {"head moved": L.OPEN}))
 
 
 class IllegalMove(ValueError):

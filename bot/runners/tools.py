@@ -6,7 +6,7 @@ An `Answers` belongs to one run. It keeps the answer that ended the run; the per
 import asyncio
 
 from bot.ports import Tool, ToolAnswer
-from bot.rules import ownership, planning
+from bot.rules import paths, planning
 from bot.runners import context
 from bot.runners.collect import Collected, collect
 from bot.runners.workspace import Workspace
@@ -112,7 +112,7 @@ class WorkAnswers:
         """What an agent must mend before its work can be taken; empty if nothing."""
         if collected.problems:
             return "This cannot be taken: " + "; ".join(collected.problems)
-        outside = ownership.overreach(collected.paths, self.owns)
+        outside = paths.overreach(collected.paths, self.owns)
         if outside:
             names = ", ".join(outside[:10])
             return (
@@ -123,9 +123,7 @@ class WorkAnswers:
 
     async def _request(self, said: a.RequestFile) -> ToolAnswer:
         effect = self.effect
-        reason = ownership.refusal(
-            said.path, siblings=effect.siblings, protected=effect.protected, shared=effect.shared
-        )
+        reason = paths.refusal(said.path, siblings=effect.siblings, protected=effect.protected, shared=effect.shared)
         if reason is None and len(self.owns) - len(self.task.owns) >= FILES_GRANTED:
             reason = f"{FILES_GRANTED} further files are the most"
         if reason is not None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pygit2
 import pytest
 
-from bot.merge.threeway import Conflicted, merge_commits
+from bot.merge.threeway import merge_commits
+from schemas.base import Evidence
 
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
 NAMES = ["a.txt", "dir/b.txt", "dir/c.txt", "dir/sub/d.txt", "e.bin", "Übung/ä.txt", "x.sh"]
@@ -66,13 +67,26 @@ def test_as_git_says(tmp_path: Path, seed: int) -> None:
             ["git", f"--git-dir={repo.path}", "-c", "merge.renames=false", "merge-tree", "--write-tree", ours, theirs],
             capture_output=True, text=True, env=ENV, check=False,
         )  # fmt: skip
-        found = merge_commits(tmp_path / "r.git", base, ours, theirs)
-        if isinstance(found, Conflicted):
+        found = merge_commits(repo, base, ours, theirs)
+        if isinstance(found, Evidence):
             conflicts += 1
             assert told.returncode == 1, (seed, number)
-            assert found.evidence.path
+            assert found.path
         else:
             clean += 1
             assert told.returncode == 0, (seed, number, told.stdout)
             assert found.tree == told.stdout.split()[0], (seed, number)
     assert clean > 10 and conflicts > 5
+
+
+def test_a_submodule_with_the_name_of_the_attributes_is_read_by_nobody(tmp_path: Path) -> None:
+    repo = pygit2.init_repository(str(tmp_path / "r.git"), bare=True)
+
+    def tree(text: bytes) -> str:
+        builder = repo.TreeBuilder()
+        builder.insert(".gitattributes", "1" * 40, pygit2.enums.FileMode.COMMIT)
+        builder.insert("a.txt", repo.create_blob(text), pygit2.enums.FileMode.BLOB)
+        return str(builder.write())
+
+    found = merge_commits(repo, tree(b"a\n"), tree(b"b\n"), tree(b"c\n"))
+    assert isinstance(found, Evidence) and found.path == "a.txt"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.rules import globs, ownership, planning
+from bot.rules import globs, paths, planning
 from bot.rules.budgets import estimate, pack
 from bot.rules.planning import PlanRules
 from schemas.answers import SubmitPlan
@@ -72,12 +72,6 @@ def test_the_hash_covers_every_byte_but_itself() -> None:
     assert planning.hashed(one.model_copy(update={"hash": "x"})).hash == one.hash
 
 
-def test_waves_and_the_independent_share() -> None:
-    made = plan(task("a", "src/a.py"), task("b", "src/b.py"), task("c", "README.md", after=["a", "b"]))
-    assert planning.waves(made) == (("octo/app#1/1", "octo/app#1/2"), ("octo/app#1/3",))
-    assert planning.independent_share(made) == pytest.approx(2 / 3)
-
-
 OWNED = st.sampled_from(["src/a.py", "src/b.py", "src/*", "src/**", "tests/**", "README.md", "poetry.lock", "**/*.py"])
 
 
@@ -109,11 +103,11 @@ def test_a_repaired_plan_has_no_faults_and_all_its_tasks(
 
 def test_a_further_file_is_granted_only_if_nobody_owns_or_protects_it() -> None:
     def refused(path: str) -> str | None:
-        return ownership.refusal(path, siblings=("src/b.py",), protected=(".github/**",), shared=("poetry.lock",))
+        return paths.refusal(path, siblings=("src/b.py",), protected=(".github/**",), shared=("poetry.lock",))
 
     assert refused("src/new.py") is None
     assert all(refused(path) for path in ("src/b.py", ".github/x.yml", "poetry.lock", "src/*", "../x", "a/\u200bb"))
-    assert ownership.overreach(["src/a.py", "x"], ["src/**"]) == ("x",)
+    assert paths.overreach(["src/a.py", "x"], ["src/**"]) == ("x",)
 
 
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=9), st.text(max_size=60)), max_size=9), st.integers(1, 60))
