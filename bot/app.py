@@ -29,12 +29,11 @@ from bot.merge.trial import TrialPerformer
 from bot.metrics import Metrics
 from bot.pipeline import prompts
 from bot.ports import Clock, Faults, Harness, Remote, no_faults
-from bot.runners.checks import SandboxChecker
 from bot.runners.gateway import Provider
 from bot.runners.harnesses.copilot import CopilotHarness
 from bot.runners.harnesses.scripted import ScriptedHarness
 from bot.runners.performer import AgentRuns, RunCanceller
-from bot.runners.sandbox import Sandbox, area_for, stage
+from bot.runners.sandbox import Sandbox, SandboxChecker, area_for, stage
 from bot.store.store import SqliteStore, open_store
 from schemas.settings import Settings
 

@@ -17,8 +17,7 @@ from bot.errors import Misconfigured
 from bot.merge.lander import Lander
 from bot.merge.local import LocalRemote
 from bot.ports import CheckVerdict, Confirmation, Remote
-from bot.runners.checks import SandboxChecker
-from bot.runners.sandbox import Sandbox, area_for
+from bot.runners.sandbox import Sandbox, SandboxChecker, area_for
 from bot.store.store import SqliteStore, open_store
 from schemas import lane as q
 from schemas.base import CheckCommand

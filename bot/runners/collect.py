@@ -24,8 +24,7 @@ from schemas.base import Mode, Sha
 from schemas.change_request import MAX_FILE_BYTES, MAX_REQUEST_BYTES, Add, Chmod, Delete, Edit, Modify, Rename
 from schemas.plan import Limits
 
-MAX_ENTRIES = 300_000
-MAX_DEPTH = 100
+MAX_ENTRIES, MAX_DEPTH = 300_000, 100
 BY_PRODUCTS = "__pycache__/\n*.py[co]\n.pytest_cache/\n.mypy_cache/\n.ruff_cache/\nnode_modules/\n.DS_Store\n"
 
 
@@ -55,7 +54,7 @@ class _Found:
 def collect(workspace: Workspace, limits: Limits) -> Collected:
     """Judge the workspace after every process of the run is dead. Never raises for what an agent left."""
     changed: dict[bytes, _Found | None] = dict.fromkeys(workspace.files.keys() - workspace.odd)  # gone, until found
-    root = os.open(workspace.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    root = _open_directory(os.fsencode(workspace.folder), None, workspace.folder.lstat())
     for count, (path, found) in enumerate(_walk(root, b"", workspace.odd)):
         if count > MAX_ENTRIES or path.count(b"/") > MAX_DEPTH:
             much = f"the workspace holds over {MAX_ENTRIES} entries or is too deep: remove what is generated"
@@ -65,7 +64,8 @@ def collect(workspace: Workspace, limits: Limits) -> Collected:
             del changed[path]
         elif found is not None:
             changed[path] = found
-    for path in _ignored(workspace, [path for path in changed if path not in workspace.files]):
+    fresh = [path for path in changed if path not in workspace.files]
+    for path in _ignored(workspace, fresh) if fresh else ():
         del changed[path]
     judged = [_judge(path, workspace.files.get(path), changed[path]) for path in sorted(changed)]
     edits = tuple(edit for edit in judged if not isinstance(edit, str))
@@ -90,7 +90,7 @@ def _walk(directory: int, prefix: bytes, odd: frozenset[bytes]) -> Iterator[tupl
         os.close(directory)
 
 
-def _open_directory(name: bytes, directory: int, info: os.stat_result) -> int:
+def _open_directory(name: bytes, directory: int | None, info: os.stat_result) -> int:
     """By a handle that is no link; what an agent locked against reading is opened first."""
     handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
     try:
@@ -106,25 +106,21 @@ def _look(name: bytes, directory: int, info: os.stat_result) -> _Found:
     if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
         return _Found(refused="is not a plain file (a device, a pipe, or linked to another file)")
     mode = FileMode.BLOB_EXECUTABLE if info.st_mode & stat.S_IXUSR else FileMode.BLOB
-    digest = hashlib.sha1(b"blob %d\0" % info.st_size, usedforsecurity=False)
+    head = hashlib.sha1(b"blob %d\0" % info.st_size, usedforsecurity=False)
     try:
         opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
     except PermissionError:
         return _Found(refused="cannot be read: give it back its permissions")
     with os.fdopen(opened, "rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1) or b""
-        digest.update(data)
-        if len(data) <= MAX_FILE_BYTES:
-            return _Found(mode, digest.hexdigest(), data)
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return _Found(mode, digest.hexdigest(), refused=f"is over {MAX_FILE_BYTES} bytes")
+        oid = hashlib.file_digest(file, head.copy).hexdigest()
+        if info.st_size > MAX_FILE_BYTES:
+            return _Found(mode, oid, refused=f"is over {MAX_FILE_BYTES} bytes")
+        file.seek(0)
+        return _Found(mode, oid, file.read(info.st_size))
 
 
 def _ignored(workspace: Workspace, fresh: Sequence[bytes]) -> set[bytes]:
     """Which new paths the base's own ignore rules (and the usual by-products of tools) leave out; asked of real git."""
-    if not fresh:
-        return set()
     with tempfile.TemporaryDirectory(prefix="interlock-ignore-") as scratch:
         pygit2.init_repository(scratch)
         Path(scratch, ".git", "info", "exclude").write_text(BY_PRODUCTS)
@@ -143,8 +139,7 @@ def _ignored(workspace: Workspace, fresh: Sequence[bytes]) -> set[bytes]:
 
 def _judge(path: bytes, base: File | None, found: _Found | None) -> Edit | str:
     """The edit that makes this of the base, or a sentence about why there can be none."""
-    name = text(path)
-    if name is None:
+    if (name := text(path)) is None:
         return f"{path!r} is not valid UTF-8: such a file cannot be part of a change"
     if found is not None and found.refused:
         return f"{name} {found.refused}"
@@ -171,11 +166,10 @@ def _edit(name: str, base: File | None, found: _Found | None) -> Edit:
 
 
 def _over_limits(edits: Sequence[Edit], limits: Limits) -> list[str]:
-    files = len(edits)
     size = sum(len(edit.data()) for edit in edits if isinstance(edit, Add | Modify))
     lines = sum(edit.data().count(b"\n") for edit in edits if isinstance(edit, Add))
     counted = [
-        (files, limits.files, f"{files} files are changed"),
+        (len(edits), limits.files, f"{len(edits)} files are changed"),
         (size, min(limits.bytes, MAX_REQUEST_BYTES), f"the changed files hold {size} bytes"),
         (lines, limits.lines, f"{lines} lines are new"),
     ]

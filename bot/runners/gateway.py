@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import httpx
-from copilot.copilot_request_handler import CopilotRequestContext, CopilotRequestHandler
+from copilot.copilot_request_handler import CopilotRequestContext, CopilotRequestHandler, CopilotWebSocketHandler
 from pydantic import SecretStr
 
 from schemas.base import Frozen
@@ -66,13 +66,16 @@ class Gateway(CopilotRequestHandler):
             raise ValueError(f"the agent asked for {request.url.host}, which is not Copilot's")
         return await self._client.send(request, stream=True)
 
+    async def open_websocket(self, ctx: CopilotRequestContext) -> CopilotWebSocketHandler:
+        """Never: the SDK's own would connect to whatever address the agent names."""
+        raise ValueError("the agent asked for a web socket, and has none")
+
     def _forwarded(self, request: httpx.Request, provider: Provider) -> httpx.Request:
         asked = str(request.url)
         if not asked.startswith(f"{ADDRESS}/"):  # with less than the slash, the rest could name another host
             raise ValueError("the agent asked for an address that is not the model's")
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS}
-        key = provider.api_key.get_secret_value()
-        if key:
+        if key := provider.api_key.get_secret_value():
             name = {"openai": "Authorization", "azure": "api-key", "anthropic": "x-api-key"}[provider.type]
             headers[name] = f"Bearer {key}" if provider.type == "openai" else key
         url = provider.base_url.rstrip("/") + asked.removeprefix(ADDRESS)

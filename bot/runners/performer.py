@@ -1,30 +1,33 @@
-"""Performs agent runs: workspace, prompt, session, then our own judgement of what came out. Also stops them.
+"""Performs agent runs: workspace, prompt, session with its transcript, then our own judgement of what came out.
 
 A run is never continued after a restart of ours: its processes died with us. It is answered as interrupted, which
-costs no attempt, and the ticket starts the next one.
+costs no attempt, and the ticket starts the next one. Also stops runs.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pygit2
 
 from bot.errors import Transient
-from bot.ports import Checker, Clock, Faults, Harness, Lease, Performed, Remote
-from bot.rules import risk
-from bot.runners import context, workspace
+from bot.ports import Checker, Clock, Faults, Harness, Lease, Performed, Remotes
+from bot.rules import budgets, risk, sanitise
+from bot.runners import workspace
 from bot.runners.collect import collect, tree_of
 from bot.runners.sandbox import Sandbox
 from bot.runners.tools import PlanningAnswers, WorkAnswers
-from bot.runners.transcripts import Transcript, file_name
 from schemas import events as e
 from schemas.agent import Activity, AgentEnd, AgentJob, AgentOutcome, Context, Prompt
-from schemas.base import Evidence, RepoRef
+from schemas.base import Evidence
 from schemas.change_request import ChangeRequest
 from schemas.effects import CancelRuns, Effect, RunAgent
 
+PROMPT_TOKENS = 40_000
+LINE_CHARACTERS, FILE_BYTES = 8000, 20 * 2**20
 _SENTENCES = {
     AgentEnd.TEXT: "the agent ended without an answer",
     AgentEnd.DEADLINE: "the agent ran out of time",
@@ -35,12 +38,31 @@ _SENTENCES = {
 }
 
 
+class Transcript:
+    """What an agent did, line by line, without secrets: what `interlock logs` shows. Stops growing at 20 MiB."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._clock, self._left, self.file = clock, FILE_BYTES, path.open("a", encoding="utf-8")
+
+    def add(self, activity: Activity) -> None:
+        """One line, while the run goes on."""
+        if self._left < 0:
+            return
+        text = sanitise.redacted(activity.text)[:LINE_CHARACTERS]
+        line = json.dumps({"at": self._clock.wall().isoformat(), "kind": activity.kind, "text": text})
+        self._left -= len(line)
+        if self._left < 0:
+            line = json.dumps({"kind": "note", "text": "the transcript is full: the rest is not kept"})
+        print(line, file=self.file, flush=True)
+
+
 @dataclass(kw_only=True, eq=False)
 class AgentRuns:
     """Performs `run_agent`; the loop asks for as many at a time as the settings allow."""
 
     harness: Harness
-    remotes: Callable[[RepoRef, int], Awaitable[Remote]]
+    remotes: Remotes
     sandbox: Sandbox
     checker: Checker
     logs: Path
@@ -48,7 +70,7 @@ class AgentRuns:
     faults: Faults
     write_prompt: Callable[[RunAgent, Context], Prompt]
     kinds = frozenset({"run_agent"})
-    _running: dict[str, asyncio.Task[Performed]] = field(default_factory=dict, init=False)
+    running: dict[str, asyncio.Task[Performed]] = field(default_factory=dict, init=False)
 
     async def perform(self, effect: Effect, lease: Lease) -> Performed:
         """See bot.ports.Performer."""
@@ -56,8 +78,8 @@ class AgentRuns:
         if lease.interrupted:
             return Performed(_failed(effect, Evidence(reason="cut by a restart"), interrupted=True))
         name = f"{effect.task.id if effect.task else f'{effect.ticket}/{effect.role}'}.{effect.attempt}"
-        work = self._running[name] = asyncio.create_task(self._run(effect, name))
-        work.add_done_callback(lambda _: self._running.pop(name))
+        work = self.running[name] = asyncio.create_task(self._run(effect, name))
+        work.add_done_callback(lambda _: self.running.pop(name))
         try:
             await asyncio.wait({work})
         finally:
@@ -67,22 +89,17 @@ class AgentRuns:
             return Performed(_failed(effect, Evidence(reason="stopped by a person"), interrupted=True))
         return work.result()
 
-    async def cancel(self, ticket: str, task: str = "") -> None:
-        """Stop a ticket's runs (or one task's) and wait until their processes are dead."""
-        prefix = f"{task}." if task else f"{ticket}/"
-        chosen = [work for name, work in self._running.items() if name.startswith(prefix)]
-        for work in chosen:
-            work.cancel()
-        await asyncio.gather(*chosen, return_exceptions=True)
-
     async def _run(self, effect: RunAgent, name: str) -> Performed:
         git_dir = await self._fetched(effect)
-        folder = self.sandbox.area / f"run-{file_name(name)}"
-        transcript = Transcript(self.logs, name, self.clock)
+        plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+        folder = self.sandbox.area / f"run-{plain}"
+        transcript = Transcript(self.logs / f"{plain}.jsonl", self.clock)
         try:
             space = await asyncio.to_thread(workspace.prepare, git_dir, effect.base, folder)
             answers = WorkAnswers(effect, effect.task, space) if effect.task else PlanningAnswers(effect, space)
-            prompt = self.write_prompt(effect, await asyncio.to_thread(context.read, space, effect))
+            wanted = space.texts((effect.task.owns, effect.task.reads) if effect.task else ())
+            budget = min(PROMPT_TOKENS, effect.limits.tokens // 4)
+            prompt = self.write_prompt(effect, await asyncio.to_thread(budgets.pack, wanted, budget))
             job = AgentJob(
                 run=name, role=effect.role, prompt=prompt.text, nudge=prompt.nudge, model=effect.model,
                 deadline_seconds=effect.limits.minutes * 60, max_tokens=effect.limits.tokens,
@@ -96,7 +113,7 @@ class AgentRuns:
             self.faults.reach(f"run:{effect.role}:after")
             return Performed(event.model_copy(update={"usage": outcome.usage}), shown=prompt.text)
         finally:
-            transcript.close()
+            transcript.file.close()
             await asyncio.to_thread(workspace.remove, folder)
 
     async def _fetched(self, effect: RunAgent) -> Path:
@@ -128,8 +145,7 @@ class AgentRuns:
             transcript.add(Activity(kind="note", text=f"running {', '.join(check.name for check in checks)}"))
             tree = await asyncio.to_thread(tree_of, space, change.patch)
             verdict = await self.checker.check(space.git_dir, tree, checks)
-            said = f"checks are {verdict.outcome} after {verdict.seconds:.1f} s"
-            transcript.add(Activity(kind="note", text=said))
+            transcript.add(Activity(kind="note", text=f"checks are {verdict.outcome} after {verdict.seconds:.1f} s"))
             if verdict.outcome != "green":
                 evidence = verdict.evidence or Evidence(reason="the checks could not be run")
                 # Our machine's trouble costs the agent no attempt.
@@ -140,18 +156,21 @@ class AgentRuns:
         )  # fmt: skip
 
 
+@dataclass
 class RunCanceller:
     """Performs `cancel_runs`: of its own kind, so that it never waits behind the runs that it stops."""
 
+    runs: AgentRuns
     kinds = frozenset({"cancel_runs"})
 
-    def __init__(self, runs: AgentRuns) -> None:
-        self._runs = runs
-
     async def perform(self, effect: Effect, lease: Lease) -> Performed:
-        """See bot.ports.Performer."""
+        """Stops a ticket's runs (or one task's) and waits until their processes are dead. See bot.ports.Performer."""
         assert isinstance(effect, CancelRuns)
-        await self._runs.cancel(effect.ticket, effect.task)
+        prefix = f"{effect.task}." if effect.task else f"{effect.ticket}/"
+        chosen = [work for name, work in self.runs.running.items() if name.startswith(prefix)]
+        for work in chosen:
+            work.cancel()
+        await asyncio.gather(*chosen, return_exceptions=True)
         return Performed()
 
 

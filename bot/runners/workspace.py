@@ -9,13 +9,16 @@ import posixpath
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pygit2
 from pygit2.enums import FileMode
 
+from bot.rules import globs
+
+MAX_TEXT_BYTES = 200_000
 GIT_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 _QUICK = ["-c", "core.fsync=none", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "core.looseCompression=0"]
 _GIT = ["git", *_QUICK, "-c", "user.name=Interlock", "-c", "user.email=interlock@localhost"]
@@ -44,6 +47,20 @@ class Workspace:
     tree: str
     files: dict[bytes, File]
     odd: frozenset[bytes]
+
+    @property
+    def named(self) -> dict[str, File]:
+        """The files of the base whose path is valid UTF-8."""
+        return {name: file for path, file in self.files.items() if (name := text(path)) is not None}
+
+    def texts(self, wanted: Iterable[Sequence[str]]) -> Iterator[tuple[str, str | None]]:
+        """Files as they are at the base, those of the first patterns first; None for what is binary or too large."""
+        repo = pygit2.Repository(str(self.git_dir))
+        left = {name: file for name, file in self.named.items() if file.regular}
+        for patterns in wanted:
+            for name in [name for name in left if globs.matches(patterns, name)]:
+                blob = repo[left.pop(name).oid].peel(pygit2.Blob)
+                yield name, None if blob.size > MAX_TEXT_BYTES or blob.is_binary else text(blob.data)
 
 
 def export(git_dir: Path, tree: str, folder: Path) -> Workspace:
@@ -90,14 +107,9 @@ def _materialise(repo: pygit2.Repository, link: File, files: dict[bytes, File], 
     """Copies in place of a link: of files of this tree alone, so that a link to anywhere else becomes nothing."""
     target = posixpath.join(posixpath.dirname(link.path), repo[link.oid].peel(pygit2.Blob).data)
     path = posixpath.normpath(target)
-    if path in files:
-        sources = [files[path]]
-    elif link.path.startswith(path + b"/"):
-        sources = []
-    else:
-        sources = [file for file in files.values() if file.path.startswith(path + b"/")]
-    for file in sources:
-        if file.regular:
+    around = link.path.startswith(path + b"/")
+    for file in [files[path]] if path in files else files.values():
+        if file.regular and not around and (file.path + b"/").startswith(path + b"/"):
             write(repo, file, folder, link.path + file.path[len(path) :])
 
 
@@ -113,22 +125,19 @@ def prepare(git_dir: Path, commit: str, folder: Path) -> Workspace:
     """A workspace for an agent: the files, and a git dir with one commit so that `git diff` works in there."""
     remove(folder)
     made = export(git_dir, commit, folder)
-    for command in (
-        ["init", "-q", "--initial-branch=work"],
-        ["add", "--all", "--force"],
-        ["commit", "-q", "--allow-empty", "--no-verify", "--no-gpg-sign", "-m", "base"],
-    ):
+    commit_all = ["commit", "-q", "--allow-empty", "--no-verify", "--no-gpg-sign", "-m", "base"]
+    for command in (["init", "-q", "--initial-branch=work"], ["add", "--all", "--force"], commit_all):
         subprocess.run([*_GIT, *command], cwd=folder, env=GIT_ENV, check=True, capture_output=True, timeout=300)
     return made
 
 
 def remove(folder: Path) -> None:
     """Take a workspace away, whatever an agent left in it (read-only directories included)."""
-    if not folder.is_symlink() and not folder.exists():
-        return
+    if folder.is_dir() and not folder.is_symlink():
+        folder.chmod(stat.S_IRWXU)
     for place, directories, _ in os.walk(folder):
         for name in directories:
             path = os.path.join(place, name)
-            if not os.path.islink(path) and not os.access(path, os.W_OK | os.X_OK):
+            if not os.path.islink(path) and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
                 os.chmod(path, stat.S_IRWXU)
     shutil.rmtree(folder, ignore_errors=True)

@@ -136,6 +136,7 @@ def test_a_replaced_git_dir_is_not_read(tmp_path: Path, space: Workspace) -> Non
 def test_what_was_locked_is_seen_all_the_same(space: Workspace) -> None:
     (space.folder / "dir" / "b.txt").write_text("changed")
     (space.folder / "dir").chmod(0o400)
+    space.folder.chmod(0)
     assert found(space).paths == ("dir/b.txt",)
 
 
@@ -189,5 +190,6 @@ def test_an_unreadable_leftover_is_removed(space: Workspace) -> None:
     locked.mkdir()
     (locked / "x").write_text("x")
     locked.chmod(0)
+    space.folder.chmod(0)
     workspace.remove(space.folder)
     assert not space.folder.exists()

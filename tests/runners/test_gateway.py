@@ -44,6 +44,14 @@ async def test_no_other_host_gets_anything(url: str) -> None:
     assert not sent
 
 
+async def test_no_web_socket_is_opened() -> None:
+    refused: list[str] = []
+    context = CopilotRequestContext.__new__(CopilotRequestContext)
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(ValueError, match="web socket"):
+            await Gateway(PROVIDER, client, 2, refused.append).open_websocket(context)
+
+
 async def test_a_run_over_its_budget_is_refused() -> None:
     sent: list[httpx.Request] = []
     refused: list[str] = []

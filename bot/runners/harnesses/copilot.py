@@ -19,9 +19,8 @@ from typing import Any
 
 import httpx
 from copilot import CopilotClient, ProviderConfig, StdioRuntimeConnection
+from copilot import tools as sdk
 from copilot.rpc import PermissionDecisionApproveOnce, PermissionDecisionReject
-from copilot.tools import Tool as SdkTool
-from copilot.tools import ToolInvocation, ToolResult
 
 from bot.ports import Tool
 from bot.runners.gateway import ADDRESS, Gateway, Provider
@@ -35,8 +34,7 @@ logging.getLogger("copilot").setLevel(logging.ERROR)  # the SDK warns of every s
 READ_TOOLS = ["view", "grep", "rg", "glob"]
 WRITE_TOOLS = ["create", "edit", "apply_patch", "bash", "read_bash", "stop_bash", "list_bash", "write_bash"]
 STARTING_AT_ONCE = 2
-HEARTBEAT_SECONDS = 5.0
-PING_SECONDS = 20.0
+HEARTBEAT_SECONDS, PING_SECONDS = 5.0, 20.0
 
 
 @dataclass(kw_only=True, eq=False)
@@ -51,11 +49,9 @@ class CopilotHarness:
     cache: Path
     provider: Provider | None = None
     token: str = field(default="", repr=False)
-    name = "copilot"
 
-    def __post_init__(self) -> None:
-        self.starting = asyncio.Semaphore(STARTING_AT_ONCE)
-        self._warming = asyncio.Lock()
+    starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTING_AT_ONCE), init=False)
+    _warming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def run(self, job: AgentJob, workspace: Path, tools: Sequence[Tool], on_activity: OnActivity) -> AgentOutcome:
         """See bot.ports.Harness."""
@@ -75,11 +71,10 @@ class CopilotHarness:
 
     def connection(self, job: AgentJob, workspace: Path, home: Path) -> StdioRuntimeConnection:
         """The sandboxed process, with nothing of our environment."""
-        env, read_only = _environment(home, self.cache), [self.cli.parent]
+        env = _environment(home, self.cache)
         if self.provider is not None:
             env |= {"COPILOT_OFFLINE": "true", "COPILOT_PROVIDER_BASE_URL": ADDRESS, "COPILOT_MODEL": job.model or ""}
-        if self.cache.exists():
-            read_only.append(self.cache)
+        read_only = [self.cli.parent, self.cache]
         words = self.sandbox.wrap([str(self.cli)], folders=[workspace, home], env=env, read_only=read_only)
         token = {"COPILOT_GITHUB_TOKEN": self.token} if self.token and self.provider is None else {}
         return StdioRuntimeConnection(path=words[0], args=words[1:], env=token)
@@ -112,8 +107,6 @@ class _Session(Conversation):
 
     def __post_init__(self) -> None:
         self._stopped: asyncio.Future[tuple[AgentEnd, str]] = asyncio.get_running_loop().create_future()
-        self._heard = 0.0
-        self._watching: asyncio.Task[None] | None = None
         self._errors: list[str] = []
         budget = partial(self._stop, AgentEnd.BUDGET)
         self._gateway = Gateway(self.harness.provider, self.http, self.job.max_model_calls, budget)
@@ -129,9 +122,8 @@ class _Session(Conversation):
 
     async def begin(self) -> AgentOutcome | None:
         """Start the process and the session, whose model's address leads nowhere but through the gateway."""
-        known, provider = self.harness.provider, None
-        if known is not None:
-            provider = ProviderConfig(type=known.type, base_url=ADDRESS, api_key="none")
+        known = self.harness.provider
+        provider = ProviderConfig(type=known.type, base_url=ADDRESS, api_key="none") if known else None
         allowed = [*READ_TOOLS, *(WRITE_TOOLS if self.writes else []), *(tool.name for tool in self.tools)]
         try:
             async with self.harness.starting:
@@ -144,7 +136,6 @@ class _Session(Conversation):
                 )  # fmt: skip
         except Exception as error:
             return self.outcome(AgentEnd.DIED, f"the agent could not be started: {error}")
-        self._watching = asyncio.create_task(self._watch())
         return None
 
     async def ask(self, prompt: str) -> AgentOutcome | None:
@@ -152,9 +143,9 @@ class _Session(Conversation):
         self._errors.clear()
         self._heard = asyncio.get_running_loop().time()
         turn = asyncio.create_task(self._session.send_and_wait(prompt, timeout=self.job.deadline_seconds + 60))
+        under_way: list[asyncio.Future[Any]] = [turn, asyncio.create_task(self._watch())]
         try:
-            either: tuple[asyncio.Future[Any], ...] = (turn, self._stopped)
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*under_way, self._stopped], return_when=asyncio.FIRST_COMPLETED)
             if self._stopped.done():
                 end, error = self._stopped.result()
                 if end is AgentEnd.TOOL:
@@ -167,8 +158,9 @@ class _Session(Conversation):
                 return self.outcome(AgentEnd.MODEL_ERROR, f"the model gave no answer: {text}")
             return None
         finally:
-            turn.cancel()
-            await asyncio.gather(turn, return_exceptions=True)
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _watch(self) -> None:
         """Notice silence; and a killed CLI, of which only asking it tells."""
@@ -188,17 +180,17 @@ class _Session(Conversation):
             return PermissionDecisionReject(feedback="This role only reads.")
         return PermissionDecisionApproveOnce()
 
-    def _sdk_tool(self, tool: Tool) -> SdkTool:
-        async def handler(invocation: ToolInvocation) -> ToolResult:
+    def _sdk_tool(self, tool: Tool) -> sdk.Tool:
+        async def handler(invocation: sdk.ToolInvocation) -> sdk.ToolResult:
             answer = await call(tool, invocation.arguments or {})
             if not answer.ok:
-                return ToolResult(text_result_for_llm=answer.text, result_type="failure", error=answer.text)
+                return sdk.ToolResult(text_result_for_llm=answer.text, result_type="failure", error=answer.text)
             if answer.ends:
                 self._stop(AgentEnd.TOOL)
-            return ToolResult(text_result_for_llm=answer.text)
+            return sdk.ToolResult(text_result_for_llm=answer.text)
 
         parameters = tool.parameters.model_json_schema(by_alias=True)
-        return SdkTool(tool.name, tool.description, handler, parameters, skip_permission=True)
+        return sdk.Tool(tool.name, tool.description, handler, parameters, skip_permission=True)
 
     def _event(self, event: Any) -> None:
         self._heard = asyncio.get_running_loop().time()
@@ -209,10 +201,9 @@ class _Session(Conversation):
                 self.usage = self.usage.plus(Usage(**tokens, model_calls=1))
                 if self.usage.input_tokens + self.usage.output_tokens > self.job.max_tokens:
                     self._stop(AgentEnd.BUDGET, f"the run's {self.job.max_tokens} tokens are used up")
-            case "assistant.message":
-                self.text = data.content or self.text
-                if data.content:
-                    self.on_activity(Activity(kind="text", text=data.content))
+            case "assistant.message" if data.content:
+                self.text = data.content
+                self.on_activity(Activity(kind="text", text=data.content))
             case "tool.execution_start":
                 self.on_activity(Activity(kind="tool_start", text=f"{data.tool_name} {str(data.arguments)[:2000]}"))
             case "tool.execution_complete":
@@ -223,8 +214,6 @@ class _Session(Conversation):
 
     async def close(self) -> None:
         """Nothing of the run's processes is left."""
-        if self._watching is not None:
-            self._watching.cancel()
         process = self._client._cli_process  # the SDK kills it, and leaves its pipes to the garbage collector
         with contextlib.suppress(Exception):
             async with asyncio.timeout(5):

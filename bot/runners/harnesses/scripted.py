@@ -16,35 +16,30 @@ from bot.runners.harnesses.conversation import Conversation, OnActivity, call
 from bot.runners.sandbox import Sandbox
 from schemas.agent import Activity, AgentEnd, AgentJob, AgentOutcome, Usage
 
-_MARKER = re.compile(r"\[interlock role=(\w+) ticket=(\S+) task=(\S+) attempt=(\d+)\]")
 TOKENS_A_STEP = Usage(input_tokens=100, output_tokens=20, model_calls=1)
 
 
+@dataclass(frozen=True)
 class ScriptedHarness:
     """See bot.ports.Harness. Deterministic: the first rule that fits the prompt says what happens."""
 
-    name = "scripted"
-
-    def __init__(self, playbook: dict[str, Any], sandbox: Sandbox) -> None:
-        self._playbook, self._sandbox = playbook, sandbox
+    playbook: dict[str, Any]
+    sandbox: Sandbox
 
     async def run(self, job: AgentJob, workspace: Path, tools: Sequence[Tool], on_activity: OnActivity) -> AgentOutcome:
         """See bot.ports.Harness."""
-        return await _Played(job, workspace, tools, on_activity, self._playbook, self._sandbox).run()
+        return await _Played(job, workspace, tools, on_activity, self).run()
 
 
 @dataclass(eq=False)
 class _Played(Conversation):
-    playbook: dict[str, Any]
-    sandbox: Sandbox
+    harness: ScriptedHarness
 
     def _steps(self, prompt: str) -> list[dict[str, Any]]:
-        marker = _MARKER.search(prompt)
-        role, attempt = (marker[1], int(marker[4])) if marker else ("", 0)
-        for rule in self.playbook["rules"]:
-            if rule.get("role") not in (None, role) or rule.get("attempt") not in (None, attempt):
-                continue
-            if re.search(rule.get("match", ""), prompt, re.DOTALL | re.IGNORECASE):
+        attempt = int(self.job.run.rsplit(".", 1)[1])
+        for rule in self.harness.playbook["rules"]:
+            meant = rule.get("role") in (None, self.job.role) and rule.get("attempt") in (None, attempt)
+            if meant and re.search(rule.get("match", ""), prompt, re.DOTALL | re.IGNORECASE):
                 return list(rule["steps"])
         return [{"error": "no rule of the playbook fits this prompt"}]
 
@@ -64,9 +59,9 @@ class _Played(Conversation):
                 self.text = step["say"]
                 self.on_activity(Activity(kind="text", text=self.text))
             for called in step.get("calls", ()):
-                written = json.dumps(called["args"]).replace("{cwd}", json.dumps(str(self.workspace))[1:-1])
-                self.on_activity(Activity(kind="tool_start", text=f"{called['tool']} {json.loads(written)}"[:2000]))
-                answer = await self._call(called["tool"], json.loads(written))
+                args = json.loads(json.dumps(called["args"]).replace("{cwd}", json.dumps(str(self.workspace))[1:-1]))
+                self.on_activity(Activity(kind="tool_start", text=f"{called['tool']} {args}"[:2000]))
+                answer = await self._call(called["tool"], args)
                 self.on_activity(Activity(kind="tool_end", text="ok" if answer.ok else answer.text))
                 if answer.ends:
                     return self.outcome(AgentEnd.TOOL)
@@ -86,7 +81,7 @@ class _Played(Conversation):
             case "create" | "edit":
                 return self._write(arguments)
             case "bash":
-                done = await self.sandbox.run(arguments["command"], workspace=self.workspace, timeout=120)
+                done = await self.harness.sandbox.run(arguments["command"], self.workspace, timeout=120)
                 return ToolAnswer(done.output, ok=done.exit_code == 0)
         return ToolAnswer(f"there is no tool {name!r}", ok=False)
 
