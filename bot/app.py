@@ -33,7 +33,7 @@ from bot.runners.gateway import Provider
 from bot.runners.harnesses.copilot import CopilotHarness
 from bot.runners.harnesses.scripted import ScriptedHarness
 from bot.runners.performer import AgentRuns, RunCanceller
-from bot.runners.sandbox import Sandbox, SandboxChecker, area_for, stage
+from bot.runners.sandbox import Sandbox, SandboxChecker, area_for, emptied, stage, tools_for
 from bot.store.store import SqliteStore, open_store
 from schemas.settings import Settings
 
@@ -69,21 +69,21 @@ async def learn_name(app: GitHubApp) -> None:
             await asyncio.sleep(IDENTITY_RETRY_SECONDS)
 
 
-def make_harness(settings: Settings, sandbox: Sandbox, provider: Provider | None, token: str) -> Harness:
+def make_harness(settings: Settings, sandbox: Sandbox, provider: Provider | None) -> Harness:
     """The agent that the settings name. Raises Misconfigured with what to do."""
     if settings.harness == "scripted":
         if settings.playbook is None:
             raise Misconfigured("HARNESS=scripted needs PLAYBOOK, the file that it plays")
         return ScriptedHarness(json.loads(settings.playbook.read_text("utf-8")), sandbox)
-    if provider is None and not token:
+    if provider is None:
         way = "set COPILOT_PROVIDER_BASE_URL (your own) or COPILOT_GITHUB_TOKEN (Copilot's)"
         raise Misconfigured(f"there is no model: {way}")
     cli = settings.copilot_bin or bundled_cli()
     if cli is None or not cli.exists():
         way = "run python3 dev.py setup, or set COPILOT_BIN to its native binary"
         raise Misconfigured(f"there is no Copilot CLI: {way}")
-    cache = sandbox.area.parent / f"copilot-cache-{cli.stat().st_size}"
-    return CopilotHarness(cli=stage(cli, "copilot"), sandbox=sandbox, cache=cache, provider=provider, token=token)
+    cache = tools_for(settings.data_dir.resolve()) / f"copilot-cache-{cli.stat().st_size}"
+    return CopilotHarness(cli=stage(cli, "copilot"), sandbox=sandbox, cache=cache, provider=provider)
 
 
 def bundled_cli() -> Path | None:
@@ -109,7 +109,7 @@ def checked(settings: Settings) -> tuple[int, str, str]:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, ports: Ports, provider: Provider | None, token: str) -> AsyncIterator[Addresses]:
+async def running(settings: Settings, ports: Ports, provider: Provider | None) -> AsyncIterator[Addresses]:
     """The whole server until the block ends. Raises Misconfigured before anything is touched."""
     app_id, key, secret = checked(settings)
     clock, faults = ports.clock, ports.faults
@@ -117,10 +117,11 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None, t
     sandbox = Sandbox(settings.sandbox, area_for(settings.data_dir.resolve()))
     if problems := await sandbox.self_test():
         raise Misconfigured("; ".join(problems))
-    harness = make_harness(settings, sandbox, provider, token)
+    harness = make_harness(settings, sandbox, provider)
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.data_dir / "interlock.db", clock, faults))
+        stack.enter_context(emptied(sandbox.area))
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)))
         app = GitHubApp(app_id=app_id, private_key=key, api_url=settings.github_api_url, session=session, clock=clock)
         people = GitHubPeople(app)

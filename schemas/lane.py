@@ -195,8 +195,6 @@ class ComposeResult(Frozen):
     entry: str
     outcome: Outcome
     carriage: Carriage | None = None
-    commit: Sha | None = None
-    tree: Sha | None = None
     evidence: Evidence | None = None
 
 

@@ -3,6 +3,7 @@
 import difflib
 import os
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -18,6 +19,13 @@ PROVIDER = {
     "base_url": "COPILOT_PROVIDER_BASE_URL", "type": "COPILOT_PROVIDER_TYPE", "api_key": "COPILOT_PROVIDER_API_KEY",
     "model": "COPILOT_MODEL",
 }  # fmt: skip
+
+
+COPILOT = {
+    "base_url": "https://api.githubcopilot.com", "headers": (("Copilot-Integration-Id", "copilot-developer-cli"),),
+}  # fmt: skip
+"""Copilot's own service. It takes the token of a licensed user, or of an App with the Copilot permission, as the key, and
+refuses calls that do not say which of GitHub's clients makes them."""
 
 
 class _Environment(BaseSettings, Settings):
@@ -49,12 +57,13 @@ def _near(key: str) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(Settings.model_fields)}"
 
 
-def read_model() -> tuple[Provider | None, str]:
-    """The model by Copilot's own variables: a provider (BYOK), or Copilot's token. Only the gateway gets them."""
-    if not os.environ.get(PROVIDER["base_url"]):
-        return None, os.environ.get("COPILOT_GITHUB_TOKEN", "")
+def read_model() -> Provider | None:
+    """The model by Copilot's own variables: a provider (BYOK), or Copilot's service by a token. Only the gateway gets it."""
+    given: dict[str, Any] = {field: os.environ[name] for field, name in PROVIDER.items() if name in os.environ}
+    if not given.get("base_url"):
+        token = os.environ.get("COPILOT_GITHUB_TOKEN")
+        given = COPILOT | {"api_key": token, "model": given.get("model", "gpt-4.1")} if token else {}
     try:
-        given = {field: os.environ[name] for field, name in PROVIDER.items() if name in os.environ}
-        return Provider.model_validate(given), ""
+        return Provider.model_validate(given) if given else None
     except ValidationError as error:
         raise Misconfigured(f"COPILOT_PROVIDER_TYPE: {error.errors()[0]['msg']}") from None

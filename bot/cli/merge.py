@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from bot.clock import SystemClock
 from bot.errors import Misconfigured
 from bot.merge.lander import Lander
 from bot.merge.local import LocalRemote
-from bot.ports import CheckVerdict, Confirmation, Remote
-from bot.runners.sandbox import Sandbox, SandboxChecker, area_for
+from bot.ports import Checker, CheckVerdict, Confirmation, Remote
+from bot.runners.sandbox import Sandbox, SandboxChecker, area_for, emptied
 from bot.store.store import SqliteStore, open_store
 from schemas import lane as q
 from schemas.base import CheckCommand
@@ -93,16 +94,21 @@ async def _run(
     async def remote(_: str) -> Remote:
         return local
 
-    async with open_store(database, clock) as store:
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(database, clock))
         known = await store.meta("repository")
         if known not in (None, str(local.git_dir)):
             raise Misconfigured(f"this database is the queue of {known}: name another one with --db")
         await store.set_meta("repository", str(local.git_dir))
-        sandbox = Sandbox("required", area_for(database.parent.resolve())) if check else None
-        if sandbox is not None and (problems := await sandbox.self_test()):
-            raise Misconfigured("; ".join(problems))
+        checker: Checker = NoChecks()
+        if check:
+            sandbox = Sandbox("required", area_for(database.resolve().with_suffix(".work")))
+            stack.enter_context(emptied(sandbox.area))
+            if problems := await sandbox.self_test():
+                raise Misconfigured("; ".join(problems))
+            checker = SandboxChecker(sandbox, clock)
         lander = Lander(
-            queue=store, remote=remote, checker=SandboxChecker(sandbox, clock) if sandbox else NoChecks(),
+            queue=store, remote=remote, checker=checker,
             confirmer=Everybody(), clock=clock, owner=store.owner, faults=stopwatch, threads=threads,
         )  # fmt: skip
         checks = (CheckCommand(name="check", command=check),) if check else ()

@@ -23,6 +23,6 @@ async def _run() -> None:
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    async with running(read_settings(), Ports(), *read_model()) as addresses:
+    async with running(read_settings(), Ports(), read_model()) as addresses:
         click.echo(f"webhook {addresses.public}/webhook admin {addresses.admin}")
         await stop.wait()

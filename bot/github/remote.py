@@ -91,11 +91,13 @@ class GitHubRemote:
         try:
             async with asyncio.timeout(GIT_SECONDS):
                 out, error = await process.communicate()
-        except (TimeoutError, asyncio.CancelledError):
-            with contextlib.suppress(ProcessLookupError):  # it may have ended just now
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-            raise
+        except TimeoutError:
+            raise Transient(f"git {args[0]} had no answer within {GIT_SECONDS:g} seconds") from None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):  # it may have ended just now
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
         return process.returncode or 0, out.decode("utf-8", "replace"), error.decode("utf-8", "replace")
 
 

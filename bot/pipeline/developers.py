@@ -68,7 +68,7 @@ def run_succeeded(turn: Turn, event: e.RunSucceeded) -> None:
     action = "hold" if holds else "submit"
     turn.move_task(item, action, ended="succeed", change=change.id, held=holds, summary=event.summary)
     turn.because(f"{change.id} submitted" + (f", held: {'; '.join(holds)}" if holds else ""))
-    gate = {check.name: check for check in (*item.task.checks, *fast_checks(turn.ticket))}
+    gate = {check.command: check for check in (*item.task.checks, *fast_checks(turn.ticket))}
     turn.put(change.id, turn.ticket.lane, task=item.task.id, change=change, owns=change.owns,
              checks=tuple(gate.values()), held=holds)  # fmt: skip
     if holds:

@@ -206,7 +206,7 @@ def _changes_requested(turn: Turn, event: e.ReviewSubmitted) -> None:
         id=f"{ticket.id}/{len(ticket.tasks) + 1}", ticket=ticket.id, kind=ticket.scope.kind if ticket.scope else "feature",
         title=f"Changes asked for in review by {event.by.login}"[:200], brief=brief[:20_000], limits=ticket.policy.limits,
         owns=tuple(dict.fromkeys(glob for item in ticket.tasks for glob in item.task.owns)),
-        checks=tuple({check.name: check for item in ticket.tasks for check in item.task.checks}.values()),
+        checks=tuple({check.command: check for item in ticket.tasks for check in item.task.checks}.values()),
     )  # fmt: skip
     tasks = (*ticket.tasks, TaskProgress(task=task))
     turn.move("build", f"{event.by.login} asked for changes", approvals=(), tasks=tasks)

@@ -71,7 +71,11 @@ ENTRY_MOVES: Final = _moves(
 
 TRAIN_MOVES: Final = _moves((N.COMPOSED, {"green": N.CHECKED}), (N.CHECKED, {"confirm": N.LANDING}))
 
-LANE_MOVES: Final = _moves((L.OPEN, {"base is red": L.FROZEN}), (L.FROZEN, {"head moved": L.OPEN}))
+LANE_MOVES: Final = _moves(
+    (L.OPEN, {"base is red": L.FROZEN, "pause": L.PAUSED}),
+    (L.FROZEN, {"head moved": L.OPEN, "pause": L.PAUSED}),
+    (L.PAUSED, {"resume": L.OPEN}),
+)
 
 
 class IllegalMove(ValueError):

@@ -17,27 +17,25 @@ from schemas.base import Frozen
 ADDRESS = "http://model.interlock.invalid/v1"
 """What the agent believes to be the model's address."""
 
-_COPILOT = (".githubcopilot.com", ".github.com")
-"""Where Copilot's own service is; nothing else is called for an agent without a provider."""
-
 _OURS = {"authorization", "api-key", "x-api-key", "host", "content-length", "accept-encoding"}
 """Headers of the agent's side that are not passed on."""
 
 
 class Provider(Frozen):
-    """A model of the operator's own (BYOK). `model` is the name on the wire."""
+    """Where the model is: the operator's own (BYOK), or Copilot's service. `model` is the name on the wire."""
 
     type: Literal["openai", "azure", "anthropic"] = "openai"
     base_url: str
     api_key: SecretStr = SecretStr("")
     model: str = "scripted"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Gateway(CopilotRequestHandler):
     """One for a run. After `max_calls` it calls `refuse` with the reason, and sends nothing more."""
 
     def __init__(
-        self, provider: Provider | None, client: httpx.AsyncClient, max_calls: int, refuse: Callable[[str], None]
+        self, provider: Provider, client: httpx.AsyncClient, max_calls: int, refuse: Callable[[str], None]
     ) -> None:
         super().__init__()
         self._provider, self._client, self._max_calls, self._refuse = provider, client, max_calls, refuse
@@ -60,11 +58,7 @@ class Gateway(CopilotRequestHandler):
         if task := asyncio.current_task():
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
-        if self._provider is not None:
-            request = self._forwarded(request, self._provider)
-        elif request.url.scheme != "https" or not f".{request.url.host}".endswith(_COPILOT):
-            raise ValueError(f"the agent asked for {request.url.host}, which is not Copilot's")
-        return await self._client.send(request, stream=True)
+        return await self._client.send(self._forwarded(request, self._provider), stream=True)
 
     async def open_websocket(self, ctx: CopilotRequestContext) -> CopilotWebSocketHandler:
         """Never: the SDK's own would connect to whatever address the agent names."""
@@ -75,6 +69,7 @@ class Gateway(CopilotRequestHandler):
         if not asked.startswith(f"{ADDRESS}/"):  # with less than the slash, the rest could name another host
             raise ValueError("the agent asked for an address that is not the model's")
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS}
+        headers |= dict(provider.headers)
         if key := provider.api_key.get_secret_value():
             name = {"openai": "Authorization", "azure": "api-key", "anthropic": "x-api-key"}[provider.type]
             headers[name] = f"Bearer {key}" if provider.type == "openai" else key

@@ -140,7 +140,7 @@ class AgentRuns:
             id=f"{task.id}.{effect.attempt}", task=task.id, base=effect.base, title=task.title,
             summary=answers.summary, owns=answers.owns, patch=collected.edits,
         )  # fmt: skip
-        checks = tuple({check.name: check for check in (*task.checks, *effect.checks)}.values())
+        checks = tuple({check.command: check for check in (*task.checks, *effect.checks)}.values())
         if checks:
             transcript.add(Activity(kind="note", text=f"running {', '.join(check.name for check in checks)}"))
             tree = await asyncio.to_thread(tree_of, space, change.patch)

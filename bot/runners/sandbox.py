@@ -15,7 +15,7 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -175,18 +175,43 @@ def area_for(data_dir: Path) -> Path:
     return Path("/var/tmp") / f"interlock-{os.geteuid()}-{name}" / "runs"
 
 
+@contextlib.contextmanager
+def emptied(area: Path) -> Iterator[None]:
+    """Nothing of an earlier, killed process is left in the area while the block runs, nor anything of this one after."""
+    _empty(area)
+    try:
+        yield
+    finally:
+        _empty(area)
+        for place in (area, area.parent):
+            with contextlib.suppress(OSError):  # the data directory stays
+                place.rmdir()
+
+
+def _empty(area: Path) -> None:
+    for left in area.iterdir():
+        workspace.remove(left)
+
+
+def tools_for(data_dir: Path) -> Path:
+    """Where programs and what they unpack are kept for all runs: the data directory, or as root one place a machine."""
+    if os.geteuid() != 0:
+        return data_dir
+    folder = Path("/var/tmp/interlock-tools-0")
+    folder.mkdir(mode=0o755, exist_ok=True)
+    if folder.stat().st_uid != 0:
+        raise Misconfigured(f"{folder} belongs to somebody else: remove it")
+    return folder
+
+
 def stage(tool: Path, name: str) -> Path:
     """A program that a run's user can execute: itself, or as root a copy outside of anybody's home."""
     if os.geteuid() != 0 or _reachable(tool):
         return tool
-    folder = Path("/var/tmp") / f"interlock-tools-{os.geteuid()}"
-    folder.mkdir(mode=0o755, exist_ok=True)
-    if folder.stat().st_uid != os.geteuid():
-        raise Misconfigured(f"{folder} belongs to somebody else: remove it")
     info = tool.stat()
-    staged = folder / f"{name}-{info.st_size}-{int(info.st_mtime)}"
+    staged = tools_for(tool) / f"{name}-{info.st_size}-{int(info.st_mtime)}"
     if not staged.exists():
-        temporary = folder / f".{name}-{os.getpid()}"
+        temporary = staged.parent / f".{name}-{os.getpid()}"
         shutil.copyfile(tool, temporary)
         temporary.chmod(0o755)
         temporary.rename(staged)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -71,16 +72,19 @@ async def harness(tmp_path: Path, kind: str, steps: Steps, reminded: Steps | Non
     workspace = sandbox.area / f"work-{tmp_path.name}"
     workspace.mkdir()
     (workspace / "a.txt").write_text("one\n")
-    if kind == "scripted":
-        yield Run(ScriptedHarness(playbook, sandbox), workspace)
-        return
-    cli = bundled_cli()
-    assert cli is not None
-    cache = Path("/var/tmp") / f"interlock-tests-{os.geteuid()}" / f"cache-{cli.stat().st_size}"
-    async with model_server(playbook) as server:
-        provider = Provider(base_url=f"http://127.0.0.1:{server.port}/v1", api_key=SecretStr(KEY))
-        made = CopilotHarness(cli=stage(cli, "copilot"), sandbox=sandbox, cache=cache, provider=provider)
-        yield Run(made, workspace, server=server)
+    try:
+        if kind == "scripted":
+            yield Run(ScriptedHarness(playbook, sandbox), workspace)
+            return
+        cli = bundled_cli()
+        assert cli is not None
+        cache = Path("/var/tmp") / f"interlock-tests-{os.geteuid()}" / f"cache-{cli.stat().st_size}"
+        async with model_server(playbook) as server:
+            provider = Provider(base_url=f"http://127.0.0.1:{server.port}/v1", api_key=SecretStr(KEY))
+            made = CopilotHarness(cli=stage(cli, "copilot"), sandbox=sandbox, cache=cache, provider=provider)
+            yield Run(made, workspace, server=server)
+    finally:
+        shutil.rmtree(sandbox.area.parent, ignore_errors=True)
 
 
 async def test_edits_land_in_the_workspace_and_an_answer_ends_the_run(tmp_path: Path, kind: str) -> None:

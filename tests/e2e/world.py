@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bot.clock import SystemClock
+from bot.runners.sandbox import area_for
 from bot.standin.client import PEOPLE, LocalGitHub, Made, git, started
 from bot.standin.person import Person, open_issue
 from bot.store.store import open_store
@@ -196,3 +198,4 @@ async def world(
             yield made
         finally:
             made.kill()
+            shutil.rmtree(area_for(folder / "data").parent, ignore_errors=True)

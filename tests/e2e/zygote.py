@@ -89,10 +89,10 @@ def child(order: dict[str, Any]) -> None:
 
     async def serve() -> None:
         settings = read_settings()
-        provider, token = read_model()
+        provider = read_model()
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        async with running(settings, ports, provider, token) as addresses:
+        async with running(settings, ports, provider) as addresses:
             ready = Path(order["ready"])
             ready.with_suffix(".new").write_text(f"{addresses.public} {addresses.admin}")
             ready.with_suffix(".new").rename(ready)

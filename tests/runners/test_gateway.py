@@ -7,13 +7,14 @@ import pytest
 from copilot.copilot_request_handler import CopilotRequestContext
 from pydantic import SecretStr
 
+from bot.cli.configuration import read_model
 from bot.runners.gateway import ADDRESS, Gateway, Provider
 
 PROVIDER = Provider(type="anthropic", base_url="https://model.example", api_key=SecretStr("sk-ours"))
 
 
 async def send(
-    sent: list[httpx.Request], url: str, refused: list[str], times: int = 1, provider: Provider | None = PROVIDER
+    sent: list[httpx.Request], url: str, refused: list[str], times: int = 1, provider: Provider = PROVIDER
 ) -> httpx.Response:
     def answer(request: httpx.Request) -> httpx.Response:
         sent.append(request)
@@ -59,10 +60,16 @@ async def test_a_run_over_its_budget_is_refused() -> None:
     assert len(sent) == 2 and refused == ["the run's 2 model calls are used up"]
 
 
-async def test_without_a_provider_only_copilots_own_service_is_called() -> None:
+async def test_copilots_own_service_is_a_provider_whose_key_is_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COPILOT_PROVIDER_BASE_URL", "COPILOT_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COPILOT_GITHUB_TOKEN", "github_pat_canary")
+    provider = read_model()
+    assert provider is not None
     sent: list[httpx.Request] = []
-    for url in ("http://api.githubcopilot.com/x", "https://169.254.169.254/x", "https://evilgithub.com/x"):
-        with pytest.raises(ValueError, match="not Copilot's"):
-            await send(sent, url, [], provider=None)
-    await send(sent, "https://api.githubcopilot.com/chat/completions", [], provider=None)
-    assert len(sent) == 1
+    await send(sent, f"{ADDRESS}/chat/completions", [], provider=provider)
+    assert str(sent[0].url) == "https://api.githubcopilot.com/chat/completions"
+    assert sent[0].headers["authorization"] == "Bearer github_pat_canary"
+    assert sent[0].headers["copilot-integration-id"] == "copilot-developer-cli"
+    monkeypatch.delenv("COPILOT_GITHUB_TOKEN")
+    assert read_model() is None

@@ -39,16 +39,12 @@ HEARTBEAT_SECONDS, PING_SECONDS = 5.0, 20.0
 
 @dataclass(kw_only=True, eq=False)
 class CopilotHarness:
-    """See bot.ports.Harness. `token` is Copilot's own, for when no provider is given.
-
-    `cache` holds the CLI's unpacked bundle, shared read-only by all runs once it has been filled.
-    """
+    """See bot.ports.Harness. `cache` holds the CLI's unpacked bundle, shared read-only by all runs once it is filled."""
 
     cli: Path
     sandbox: Sandbox
     cache: Path
-    provider: Provider | None = None
-    token: str = field(default="", repr=False)
+    provider: Provider
 
     starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTING_AT_ONCE), init=False)
     _warming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -58,7 +54,7 @@ class CopilotHarness:
         async with self._warming:
             if not (self.cache / "copilot").exists():
                 await self._warm()
-        if self.provider is not None and not job.model:
+        if not job.model:
             job = job.model_copy(update={"model": self.provider.model})
         home = Path(tempfile.mkdtemp(prefix="home-", dir=self.sandbox.area))
         async with httpx.AsyncClient(timeout=None, follow_redirects=False, trust_env=False) as http:
@@ -72,12 +68,10 @@ class CopilotHarness:
     def connection(self, job: AgentJob, workspace: Path, home: Path) -> StdioRuntimeConnection:
         """The sandboxed process, with nothing of our environment."""
         env = _environment(home, self.cache)
-        if self.provider is not None:
-            env |= {"COPILOT_OFFLINE": "true", "COPILOT_PROVIDER_BASE_URL": ADDRESS, "COPILOT_MODEL": job.model or ""}
+        env |= {"COPILOT_OFFLINE": "true", "COPILOT_PROVIDER_BASE_URL": ADDRESS, "COPILOT_MODEL": job.model or ""}
         read_only = [self.cli.parent, self.cache]
         words = self.sandbox.wrap([str(self.cli)], folders=[workspace, home], env=env, read_only=read_only)
-        token = {"COPILOT_GITHUB_TOKEN": self.token} if self.token and self.provider is None else {}
-        return StdioRuntimeConnection(path=words[0], args=words[1:], env=token)
+        return StdioRuntimeConnection(path=words[0], args=words[1:], env={})
 
     async def _warm(self) -> None:
         """Let the CLI unpack its bundle once into the shared cache (a fresh one costs each run 2 to 3 seconds)."""
@@ -122,8 +116,7 @@ class _Session(Conversation):
 
     async def begin(self) -> AgentOutcome | None:
         """Start the process and the session, whose model's address leads nowhere but through the gateway."""
-        known = self.harness.provider
-        provider = ProviderConfig(type=known.type, base_url=ADDRESS, api_key="none") if known else None
+        provider = ProviderConfig(type=self.harness.provider.type, base_url=ADDRESS, api_key="none")
         allowed = [*READ_TOOLS, *(WRITE_TOOLS if self.writes else []), *(tool.name for tool in self.tools)]
         try:
             async with self.harness.starting:
