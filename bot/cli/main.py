@@ -10,7 +10,7 @@ import bot
 from bot.errors import InterlockError, Misconfigured
 from bot.standin.errors import NoScene, Refused
 
-COMMANDS = ("audit", "demo", "merge", "schema", "serve", "standin")
+COMMANDS = ("audit", "bench", "demo", "merge", "schema", "serve", "standin")
 """Each is defined in the module of its name."""
 
 

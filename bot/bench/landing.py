@@ -1,0 +1,135 @@
+"""`interlock bench merge`: CPU a landed change, by us and by the peers, in interleaved rounds on the same steps."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pygit2
+
+from bot.bench import floor
+from bot.bench.peers import Am, MergeTree, Peer, WholeIndex, cpu_of_children
+from bot.bench.workload import REF, Step, Workload
+from bot.merge.compose import Start, compose
+from bot.merge.trees import tree_of
+from schemas.base import Instant
+from schemas.change_request import ChangeRequest
+from schemas.lane import Entry
+
+TRAIN = 32
+SLOW_STEPS = 12
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One contestant in one round: CPU and wall milliseconds a step."""
+
+    cpu: float
+    wall: float
+
+
+class Ours:
+    """The engine of the merge queue: from the request's JSON to the moved ref, in trains, durable or not."""
+
+    name = "interlock"
+
+    def __init__(self, work: Workload, folder: Path, at: Instant) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run(
+            ["git", "clone", "-q", "--bare", "--shared", str(work.folder), str(folder)], check=True, capture_output=True
+        )
+        self._folder, self._at, self._head, self._fork = folder, at, work.start, work.start
+        self._refs = pygit2.Repository(str(folder))
+
+    def run(self, steps: Sequence[Step]) -> str:
+        """Land these steps; the tree at the end. Raises AssertionError if one does not land as it must."""
+        for at in range(0, len(steps), TRAIN):
+            train = steps[at : at + TRAIN]
+            while train:
+                train = train[self._land(train) :]
+        return str(tree_of(self._refs, self._head).id)
+
+    def _land(self, train: Sequence[Step]) -> int:
+        entries = []
+        for seq, step in enumerate(train):
+            change = ChangeRequest.model_validate_json(step.line)
+            entries.append(Entry(id=change.id, lane="bench", seq=seq, accepted=self._at, change=change))
+        made = compose(self._folder, Start(self._head, self._head, self._fork, {}), entries, threads=1)
+        landed = [result.carriage for result in made.results if result.carriage is not None]
+        if not landed or len(landed) < len(made.results):
+            raise AssertionError(f"a step did not land: {[r for r in made.results if r.carriage is None][:1]}")
+        if landed[-1].tree != train[len(landed) - 1].wanted:
+            raise AssertionError(f"{landed[-1].entry} landed as another tree")
+        self._refs.references[REF].set_target(pygit2.Oid(hex=landed[-1].commit))
+        self._head = landed[-1].commit
+        return len(landed)
+
+
+def our_lap(ours: Ours, steps: Sequence[Step]) -> Lap:
+    """Land all steps: CPU of this process, and of the children that it waited for."""
+    cpu, children, wall = time.process_time(), cpu_of_children(), time.perf_counter()
+    if ours.run(steps) != steps[-1].wanted:
+        raise AssertionError("interlock ended on another tree")
+    used = time.process_time() - cpu + cpu_of_children() - children
+    return Lap(used / len(steps) * 1000, (time.perf_counter() - wall) / len(steps) * 1000)
+
+
+def peer_lap(peer: Peer, steps: Sequence[Step], *, children_only: bool) -> Lap:
+    """Land the steps one by one; what `ready` does is not counted, nor our own driving of child processes."""
+    cpu = wall = 0.0
+    for step in steps:
+        peer.ready(step)
+        own, children, began = time.process_time(), cpu_of_children(), time.perf_counter()
+        tree = peer.land(step)
+        wall += time.perf_counter() - began
+        cpu += cpu_of_children() - children + (0.0 if children_only else time.process_time() - own)
+        if tree and tree != step.wanted:
+            raise AssertionError(f"{peer.name} ended on another tree")
+    if isinstance(peer, Am) and peer.tree() != steps[-1].wanted:
+        raise AssertionError("git am ended on another tree")
+    return Lap(cpu / len(steps) * 1000, wall / len(steps) * 1000)
+
+
+def compare(
+    work: Workload, scratch: Path, at: Instant, *, rounds: int, say: Callable[[str], None], whole_index: bool = True
+) -> dict[str, Any]:
+    """All contestants on one workload. Slow ones get fewer steps: the first ones, on which ours is measured as well."""
+    steps = list(work.steps)
+    slow = steps[: SLOW_STEPS if work.files > 20_000 else max(SLOW_STEPS, min(100, len(steps)))]
+    laps: dict[str, list[Lap]] = {}
+    for number in range(rounds):
+        ours = Ours(work, scratch / "ours", at)
+        laps.setdefault("interlock", []).append(our_lap(ours, steps))
+        peers: list[Peer] = [Am(work, scratch / "am"), MergeTree(work, scratch / "mt")]
+        if whole_index:
+            peers.append(WholeIndex(work, scratch / "index"))
+        for peer in peers:
+            laps.setdefault(peer.name, []).append(peer_lap(peer, slow, children_only=not isinstance(peer, WholeIndex)))
+        say(
+            f"{work.name}, round {number + 1} of {rounds}: "
+            + ", ".join(f"{name} {done[-1].cpu:.2f} ms" for name, done in laps.items())
+        )
+    lowest = floor.objects(work, steps)
+    floors = [floor.measure(work, lowest) / len(steps) * 1000 for _ in range(rounds)]
+    return {
+        "workload": work.name, "files": work.files, "steps": len(steps), "peer_steps": len(slow),
+        "interlock": _summary(laps["interlock"]), "floor_cpu_ms": round(median(floors), 3),
+        "times_the_floor": round(median(lap.cpu for lap in laps["interlock"]) / median(floors), 2),
+        "peers": [
+            {"name": name, **_summary(found), **_ratio(found, laps["interlock"])}
+            for name, found in laps.items() if name != "interlock"
+        ],
+    }  # fmt: skip
+
+
+def _summary(laps: Sequence[Lap]) -> dict[str, float]:
+    return {"cpu_ms": round(median(lap.cpu for lap in laps), 3), "wall_ms": round(median(lap.wall for lap in laps), 3)}
+
+
+def _ratio(peer: Sequence[Lap], ours: Sequence[Lap]) -> dict[str, float]:
+    ratios = [one.cpu / other.cpu for one, other in zip(peer, ours, strict=True)]
+    return {"ratio": round(median(ratios), 1), "lowest": round(min(ratios), 1), "highest": round(max(ratios), 1)}

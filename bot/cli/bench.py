@@ -1,0 +1,58 @@
+"""`interlock bench`: the project's own benchmarks, beside peers, in one run."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bot.bench import landing, workload
+from bot.cli.options import FOLDER
+from bot.clock import SystemClock
+from bot.errors import Misconfigured
+
+
+@click.group()
+def bench() -> None:
+    """Measure on this machine; read the ratios, not the milliseconds."""
+
+
+@bench.command()
+@click.option("--repo", type=FOLDER, help="work from this repository's history")
+@click.option("--files", type=click.IntRange(20, 200_000), help="or a synthetic tree of so many files  [default: 1000]")
+@click.option("--changes", type=click.IntRange(5, 5000), default=200, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 50), default=3, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def merge(repo: Path | None, files: int | None, changes: int, rounds: int, as_json: bool) -> None:
+    """CPU a landed change: the merge queue's engine beside git am, merge-tree and pygit2's whole index."""
+    if repo and files:
+        raise Misconfigured("--repo and --files are two ways to say what to work on: give one")
+    scratch = Path(tempfile.mkdtemp(prefix="interlock-bench-"))
+    try:
+        click.echo("making the work to land", err=True)
+        folder = scratch / "work.git"
+        work = (
+            workload.from_history(repo, folder, changes) if repo else workload.synthetic(folder, files or 1000, changes)
+        )
+        if not work.steps:
+            raise Misconfigured(f"{repo} has no history to make work from")
+        at = SystemClock().wall().replace(microsecond=0)
+        found = landing.compare(work, scratch, at, rounds=rounds, say=lambda text: click.echo(text, err=True))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    click.echo(json.dumps(found, indent=2) if as_json else _text(found))
+
+
+def _text(found: dict[str, Any]) -> str:
+    ours = found["interlock"]
+    lines = [
+        f"{found['workload']}: {found['files']} files, {found['steps']} changes (peers: the first {found['peer_steps']})",
+        f"  interlock  {ours['cpu_ms']:9.3f} ms CPU a change, {ours['wall_ms']:.3f} ms wall, "
+        f"{found['times_the_floor']} times the floor of {found['floor_cpu_ms']} ms",
+    ]
+    for peer in found["peers"]:
+        spread = f"{peer['lowest']} to {peer['highest']} over the rounds"
+        lines.append(f"  {peer['cpu_ms']:9.2f} ms  {peer['ratio']:6.1f} x  {peer['name']} ({spread})")
+    return "\n".join([*lines, "All ended on the same trees."])
