@@ -10,8 +10,16 @@ import bot
 from bot.errors import InterlockError, Misconfigured
 from bot.standin.errors import NoScene, Refused
 
-COMMANDS = ("audit", "bench", "demo", "merge", "schema", "serve", "standin")
-"""Each is defined in the module of its name."""
+COMMANDS = {
+    "audit": "Verify and export the record of every decision",
+    "bench": "Measure the merge queue beside its peers",
+    "demo": "Run the main job on this machine, with the real Copilot CLI",
+    "merge": "Land change requests on a local branch, without GitHub",
+    "schema": "Print a JSON Schema",
+    "serve": "The server: receive webhooks and work on what they ask for",
+    "standin": "The local GitHub alone",
+}
+"""Each is defined in the module of its name; a list of them imports none."""
 
 
 class Lazy(click.Group):
@@ -20,6 +28,11 @@ class Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Sorted."""
         return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """For --help."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import one."""
