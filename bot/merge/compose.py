@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pygit2
 
+from bot.disk import keep_names
 from bot.merge import commits
 from bot.merge.apply import Invalid, apply
 from bot.merge.threeway import merge
@@ -61,6 +62,7 @@ def compose(git_dir: Path, start: Start, entries: Sequence[q.Entry], threads: in
             parent, moved = result.carriage.commit, True
             if entry.rebase is not None:
                 break  # the lane's history is another one now: nothing else rides along
+    keep_names(git_dir / "objects")  # libgit2 leaves out the names of new directories in there
     return q.Composed(base=start.base, old=start.old, results=tuple(results))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pygit2
 
+from bot.disk import keep_names
 from bot.errors import Misconfigured
 from bot.merge.git import run_git
 from bot.merge.trees import open_repository
@@ -20,7 +21,8 @@ class LocalRemote:
         if found is None:
             raise Misconfigured(f"{path} is not a git repository")
         pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, True)
-        self.git_dir = Path(found).resolve()
+        shared = Path(found, "commondir")  # a linked work tree names the repository's own directory in it
+        self.git_dir = Path(found, shared.read_text("utf-8").strip() if shared.exists() else "").resolve()
         place = ""
         for line in run_git(self.git_dir, "worktree", "list", "--porcelain").stdout.splitlines():
             if line.startswith("worktree "):
@@ -30,15 +32,23 @@ class LocalRemote:
                 raise Misconfigured(f"{ref} is checked out in {place}: {mend}")
 
     async def head(self, ref: str) -> str | None:
-        """The ref's commit, if it exists."""
+        """The ref's commit, if it exists; put on disk before anybody relies on it, since git fsyncs no directory."""
         found = open_repository(self.git_dir).references.get(ref)
+        above = (self.git_dir / ref).parents
+        keep_names(*(folder for folder in above if folder.is_relative_to(self.git_dir) and folder.is_dir()))
         return None if found is None else str(found.peel(pygit2.Commit).id)
 
     async def push(self, ref: str, expected_old: str | None, new: str, *, force: bool = False) -> PushResult:
-        """git update-ref with the expected old value: git's own lock makes it atomic."""
+        """git update-ref with the expected old value: git's own lock makes it atomic. By default it fsyncs no ref.
+
+        Raises Misconfigured for a lock that stays: a git that died leaves one behind.
+        """
+        config = ("-c", "core.fsync=all", "-c", "core.filesRefLockTimeout=1000")
         update = ("update-ref", "-m", "interlock: land", ref, new, expected_old or "0" * 40)
-        done = await asyncio.to_thread(run_git, self.git_dir, *update)
+        done = await asyncio.to_thread(run_git, self.git_dir, *config, *update)
         if done.returncode == 0:
             return PushResult("ok")
         now = await self.head(ref)
+        if now == expected_old and "File exists" in done.stderr:
+            raise Misconfigured(f"{done.stderr.splitlines()[0]} Remove that file if no other git is at work there")
         return PushResult("stale" if now != expected_old else "unknown", done.stderr.strip())

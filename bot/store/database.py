@@ -16,6 +16,7 @@ from typing import IO, Any, Final, TypeVar
 import aiosqlite
 from pydantic import BaseModel
 
+from bot.disk import keep_names
 from bot.errors import Misconfigured
 from bot.ports import Clock, Faults
 from bot.store.connection import Connection, Error, Row, connect_reader, connect_writer, reading
@@ -111,7 +112,9 @@ async def open_database(path: Path, faults: Faults, *, exclusive: bool) -> Async
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[Connection]:
     """The lock, and the connection that writes."""
+    missing = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
+    keep_names(*(folder.parent for folder in missing))  # SQLite sees to the names in its own directory only
     with _take_lock(path), contextlib.closing(connect_writer(path)) as connection:
         migrate(connection, path)
         yield connection

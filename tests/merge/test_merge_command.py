@@ -94,6 +94,15 @@ def test_what_fits_lands_in_order_and_what_conflicts_comes_back(tmp_path: Path, 
     git(repo, "fsck", "--strict")
 
 
+def test_a_linked_work_tree_means_its_repository(tmp_path: Path, repo: Path) -> None:
+    linked = tmp_path / "linked"
+    git(repo, "worktree", "add", "-q", "--detach", str(linked))
+    requests = [change(repo, "one", "dir0/file0.txt", 1, "first")]
+    code, report, errors = merge(linked, write(tmp_path / "r.jsonl", requests))
+    assert code == 0 and report["head"] == git(repo, "rev-parse", "main"), errors
+    assert (repo / ".git" / "interlock" / "queue.db").exists()
+
+
 def requests_base(repo: Path) -> str:
     return git(repo, "rev-parse", "main")
 

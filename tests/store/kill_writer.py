@@ -1,7 +1,7 @@
-"""Run as a process by test_kill.py: writes through the store without end, and prints what was acknowledged.
+"""Run as a process: writes through the store, and prints what was acknowledged.
 
-Arguments: the directory, a number that no earlier run used, and a fault point at which to kill itself (""
-for none).
+Arguments: the directory, a number that no earlier run used, a fault point at which to kill itself ("" for none), and
+after how many rounds of each worker to end (without it: never).
 """
 
 from __future__ import annotations
@@ -33,19 +33,16 @@ def acknowledge(*words: str) -> None:
     os.write(1, (" ".join(words) + "\n").encode())
 
 
-async def deliveries(store: SqliteStore, run: str, worker: int) -> None:
-    number = 0
-    while True:
-        number += 1
+async def deliveries(store: SqliteStore, run: str, worker: int, rounds: int) -> None:
+    for number in range(1, rounds + 1):
         guid = f"{run}.{worker}.{number}"
         await store.keep_delivery(guid, "issues", os.urandom(200), T0)
         acknowledge("delivery", guid)
 
 
-async def tickets(store: SqliteStore, run: str, worker: int) -> None:
-    issue = int(run) * 100_000 + worker * 10_000
-    while True:
-        issue += 1
+async def tickets(store: SqliteStore, run: str, worker: int, rounds: int) -> None:
+    first = int(run) * 100_000 + worker * 10_000 + 1
+    for issue in range(first, first + rounds):
         name = f"octo/app#{issue}"
         await store.put([label(f"labelled:{issue}", issue)], T0)
         await decide(store, of=name, effects=(post("hello", name),), enqueue=(entry(name),))
@@ -57,13 +54,13 @@ async def tickets(store: SqliteStore, run: str, worker: int) -> None:
         acknowledge("settled", leased[0].key)
 
 
-async def main(path: Path, run: str, point: str) -> None:
+async def main(path: Path, run: str, point: str, rounds: int) -> None:
     async with open_store(path / "interlock.db", SystemClock(), Suicide(point)) as store:
         acknowledge("open")
         async with asyncio.TaskGroup() as group:
             for worker in range(4):
-                group.create_task(deliveries(store, run, worker))
-                group.create_task(tickets(store, run, worker))
+                group.create_task(deliveries(store, run, worker, rounds))
+                group.create_task(tickets(store, run, worker, rounds))
 
 
-asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))
+asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]) if sys.argv[4:] else sys.maxsize))
