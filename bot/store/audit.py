@@ -7,7 +7,6 @@ check an export without this code.
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TextIO
 
@@ -120,18 +119,6 @@ class AuditLog(Part):
     async def verify(self) -> Verified:
         """Walk the chain and recompute every digest, on one snapshot of the file."""
         return await self.database.scan(_verify)
-
-    async def history(self, subject: str | None = None) -> AsyncIterator[tuple[AuditRow, str, str]]:
-        """Rows in order, of one ticket or lane or of all, each with its event's and decision's JSON.
-
-        The texts are empty where there are none or they were erased. Rows appended meanwhile are seen.
-        """
-        where = "WHERE a.seq > ? AND (? IS NULL OR a.subject = ?) ORDER BY a.seq LIMIT 50"
-        seq = 0
-        while page := await self.database.rows(_HISTORY + where, seq, subject, subject):
-            for found in page:
-                yield AuditRow.model_validate(_exported(found)), found["event_text"] or "", found["decision_text"] or ""
-            seq = page[-1]["seq"]
 
     async def export(self, target: TextIO) -> int:
         """Write the chain as JSON lines `{row, event, decision}` (null: erased); returns how many rows."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ from bot.ports import Faults, no_faults
 from bot.store.connection import from_ms
 from bot.store.database import Database
 from bot.store.store import SqliteStore, open_store
+from schemas.audit import AuditRow
 from schemas.base import Person, RepoRef
 from schemas.change_request import ChangeRequest
 from schemas.decision import Decision
@@ -154,3 +157,12 @@ async def outbox_rows(store: SqliteStore, ticket_id: str | None = None) -> list[
         ticket_id, ticket_id,
     )  # fmt: skip
     return [SimpleNamespace(**dict(row), due=from_ms(row["due_at"])) for row in rows]
+
+
+async def history(store: SqliteStore, subject: str | None = None) -> list[tuple[AuditRow, str, str]]:
+    """The audit chain as it is exported: rows in order, of one ticket or lane or of all, with their texts."""
+    target = io.StringIO()
+    await store.export(target)
+    lines = [json.loads(line) for line in target.getvalue().splitlines()]
+    rows = [(AuditRow.model_validate(line["row"]), line["event"] or "", line["decision"] or "") for line in lines]
+    return [row for row in rows if subject in (None, row[0].subject)]

@@ -31,6 +31,7 @@ from tests.store.parts import (
     comment,
     decide,
     entry,
+    history,
     open_ticket,
     opened,
     value,
@@ -73,7 +74,7 @@ async def test_every_decision_is_in_the_chain_and_can_be_read_back(tmp_path: Pat
     async with opened(tmp_path) as store:
         verified = await store.verify()
         assert (verified.records, verified.faults) == (6, ())
-        rows = [item async for item in store.history()]
+        rows = await history(store)
         assert [row.kind for row, _, _ in rows] == [
             "issue_labelled", "run_agent", "composed", "comment_added", "comment_added", "comment_added",
         ]  # fmt: skip
@@ -84,14 +85,14 @@ async def test_every_decision_is_in_the_chain_and_can_be_read_back(tmp_path: Pat
         assert rows[1][1] == "the secret prompt"
         assert LaneDecision.model_validate_json(rows[2][2]).why == "composed"
         assert (rows[0][0].previous, rows[-1][0].hash) == (GENESIS, verified.head)
-        assert [r.seq async for r, _, _ in store.history(BRANCH)] == [3]
+        assert [r.seq for r, _, _ in await history(store, BRANCH)] == [3]
         assert await value(store.database, "SELECT body FROM texts WHERE digest = ?", row.event) == event
 
 
 async def test_a_long_history_is_read_whole(tmp_path: Path) -> None:
     await filled(tmp_path, 120)
     async with opened(tmp_path) as store:
-        assert [row.seq async for row, _, _ in store.history()] == list(range(1, 121))
+        assert [row.seq for row, _, _ in await history(store)] == list(range(1, 121))
 
 
 async def test_rows_cannot_be_changed_or_removed_through_the_store(tmp_path: Path) -> None:
@@ -202,12 +203,12 @@ async def test_forgetting_a_ticket_leaves_the_chain_whole_and_no_word_in_the_fil
         assert await store.forget(TICKET, T0, "bob") > 0
         after = await store.verify()
         assert (after.records, after.faults) == (before.records + 1, ())
-        rows = [item async for item in store.history(TICKET)]
+        rows = await history(store, TICKET)
         assert all(not event and not decision for _, event, decision in rows)
         assert (rows[-1][0].kind, rows[-1][0].actor) == ("forgotten", "bob")
         for other in ("octo/app#13", BASE):  # and a lane's rows that are about several tickets
-            assert all([decision async for _, _, decision in store.history(other)])
-        assert not any([decision async for _, _, decision in store.history(BRANCH)])
+            assert all(decision for _, _, decision in await history(store, other))
+        assert not any(decision for _, _, decision in await history(store, BRANCH))
         assert [t.title for t in await store.tickets()] == ["", "Greet"]
         assert [e.state for e in await store.report(BRANCH)] == [EntryState.CANCELLED]
         await store.forget(TICKET, T0)  # again: nothing left, nothing broken
@@ -243,12 +244,12 @@ async def test_a_text_that_comes_again_after_it_was_erased_is_kept_again(tmp_pat
             if "#12" in lease.key:
                 await close_ticket(store)
                 await store.forget(TICKET, T0)
-        texts = [event async for row, event, _ in store.history("octo/app#13") if row.kind == "run_agent"]
+        texts = [event for row, event, _ in await history(store, "octo/app#13") if row.kind == "run_agent"]
         assert texts == ["the same prompt"] and not (await store.verify()).faults
 
 
 async def test_a_person_is_named_and_a_name_without_a_person_is_not(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await open_ticket(store)
-        rows = [row async for row, _, _ in store.history()]
+        rows = [row for row, _, _ in await history(store)]
     assert rows[0].actor == ALICE.login

@@ -11,7 +11,7 @@ import pytest
 from bot.errors import Stale
 from schemas.events import Address, Addressed, BaseMoved, Ticked
 from schemas.ticket import TicketState
-from tests.store.parts import SHA, T0, TICKET, close_ticket, comment, decide, label, open_ticket, opened
+from tests.store.parts import SHA, T0, TICKET, close_ticket, comment, decide, history, label, open_ticket, opened
 
 LATER = T0 + timedelta(seconds=5)
 
@@ -178,7 +178,7 @@ async def test_an_event_is_discarded_once(tmp_path: Path) -> None:
         with pytest.raises(Stale):
             await store.discard(due.seq, "says nothing", T0)
         assert await store.next_event(TICKET) is None
-        rows = [row async for row, _, _ in store.history(TICKET)]
+        rows = [row for row, _, _ in await history(store, TICKET)]
         assert [(row.kind, row.why, row.actor) for row in rows][1:] == [("comment_added", "says nothing", "alice")]
 
 

@@ -18,6 +18,7 @@ from tests.store.parts import (
     agent,
     comment,
     decide,
+    history,
     open_ticket,
     opened,
     outbox_rows,
@@ -79,7 +80,7 @@ async def test_an_outcome_enters_the_inbox_with_the_settling(tmp_path: Path) -> 
         await store.settle(lease, outcome, T0, shown="You are the developer.")
         assert (await store.next_event(TICKET)).event == outcome.model_copy(update={"ticket": TICKET})
         assert await store.lease(KINDS, "me", 60, T0) is None
-        rows = [(row, text) async for row, text, _ in store.history(TICKET)]
+        rows = [(row, text) for row, text, _ in await history(store, TICKET)]
         assert (rows[1][0].kind, rows[1][0].why, rows[1][1]) == ("run_agent", lease.key, "You are the developer.")
     assert points.seen[-2:] == ["commit:settle:run_agent:before", "commit:settle:run_agent:after"]
     assert "commit:decide:issue_labelled:before" in points.seen

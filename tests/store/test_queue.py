@@ -16,7 +16,20 @@ from schemas.base import Evidence
 from schemas.decision import EntryMove, LaneDecision
 from schemas.events import EntryLanded, Ticked
 from schemas.lane import Carriage, Composed, EntryState, ErrorClass, LaneState, Rebase, Series, Train
-from tests.store.parts import BASE, BRANCH, SHA, T0, TICKET, ManualClock, comment, decide, entry, open_ticket, opened
+from tests.store.parts import (
+    BASE,
+    BRANCH,
+    SHA,
+    T0,
+    TICKET,
+    ManualClock,
+    comment,
+    decide,
+    entry,
+    history,
+    open_ticket,
+    opened,
+)
 
 E = EntryState
 EVENT = Composed(base=SHA, old=None, results=())
@@ -252,7 +265,7 @@ async def test_a_lane_s_decision_is_one_transaction(tmp_path: Path) -> None:
         assert (a.state, a.commit, a.deliveries, a.outcomes, a.attempts) == (E.LANDED, SHA, 1, 1, 0)
         assert (b.state, b.error_class, b.evidence, b.attempts) == (E.REWORK, ErrorClass.CHECK, evidence, 1)
         assert (await store.next_event(TICKET)).event == landed
-        rows = [row async for row, _, _ in store.history(BRANCH)]
+        rows = [row for row, _, _ in await history(store, BRANCH)]
         assert [(r.kind, r.before, r.after, r.why) for r in rows] == [("composed", "open", "open", "settled")]
 
 

@@ -21,6 +21,7 @@ from tests.store.parts import (
     comment,
     decide,
     entry,
+    history,
     label,
     open_ticket,
     opened,
@@ -47,7 +48,7 @@ async def test_all_of_a_decision_is_stored_together(tmp_path: Path) -> None:
         follow = await store.next_event(TICKET)
         assert follow.event.kind == "ticked" and follow.event.ticket == TICKET
         assert [(e.id, e.change) for e in await store.report(BRANCH)] == [(change.id, change.change)]
-        rows = [row async for row, _, _ in store.history()]
+        rows = [row for row, _, _ in await history(store)]
         assert [(r.subject, r.kind, r.before, r.after, r.why, r.actor) for r in rows] == [
             (TICKET, "issue_labelled", "", "building", "labelled", "alice")
         ]
@@ -154,6 +155,6 @@ async def test_a_rename_comes_back_from_event_decision_and_queue(tmp_path: Path)
         assert (await store.next_event(TICKET)).event == event
         await decide(store, enqueue=(new,))
         assert [item.change for item in await store.report(BRANCH)] == [renamed]
-        _, event_text, decision = [item async for item in store.history(TICKET)][-1]
+        _, event_text, decision = (await history(store, TICKET))[-1]
         assert RunSucceeded.model_validate_json(event_text) == event
         assert Decision.model_validate_json(decision).enqueue == (new,)
