@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pygit2
 
-from bot.errors import Misconfigured
+from bot.errors import Misconfigured, Transient
 from bot.merge.git import run_git
 from bot.merge.trees import open_repository
 from bot.ports import PushResult
@@ -35,10 +35,12 @@ class LocalRemote:
         return None if found is None else str(found.peel(pygit2.Commit).id)
 
     async def push(self, ref: str, expected_old: str | None, new: str, *, force: bool = False) -> PushResult:
-        """git update-ref with the expected old value: git's own lock makes it atomic."""
-        update = ("update-ref", "-m", "interlock: land", ref, new, expected_old or "0" * 40)
-        done = await asyncio.to_thread(run_git, self.git_dir, *update)
-        if done.returncode == 0:
-            return PushResult("ok")
-        now = await self.head(ref)
-        return PushResult("stale" if now != expected_old else "unknown", done.stderr.strip())
+        """git update-ref with the expected old value: git's own lock makes it atomic.
+
+        Whoever else moves the ref is waited for. Raises Transient if nobody has: a git that was killed left its lock.
+        """
+        words = ("-c", "core.filesRefLockTimeout=3000", "update-ref", "-m", "interlock: land", ref, new)
+        done = await asyncio.to_thread(run_git, self.git_dir, *words, expected_old or "0" * 40)
+        if done.returncode and await self.head(ref) == expected_old:
+            raise Transient(f"{ref} could not be moved: {' '.join(done.stderr.split())}")
+        return PushResult("stale" if done.returncode else "ok", done.stderr.strip())
