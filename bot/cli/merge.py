@@ -102,7 +102,7 @@ async def _run(
         await store.set_meta("repository", str(local.git_dir))
         checker: Checker = NoChecks()
         if check:
-            sandbox = Sandbox("required", area_for(database.resolve().with_suffix(".work")))
+            sandbox = Sandbox("required", area_for(Path(f"{database.resolve()}.work")))
             stack.enter_context(emptied(sandbox.area))
             if problems := await sandbox.self_test():
                 raise Misconfigured("; ".join(problems))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pygit2
 
 from bot.disk import keep_names
-from bot.errors import Misconfigured
+from bot.errors import Misconfigured, Transient
 from bot.merge.git import run_git
 from bot.merge.trees import open_repository
 from bot.ports import PushResult
@@ -41,14 +41,11 @@ class LocalRemote:
     async def push(self, ref: str, expected_old: str | None, new: str, *, force: bool = False) -> PushResult:
         """git update-ref with the expected old value: git's own lock makes it atomic. By default it fsyncs no ref.
 
-        Raises Misconfigured for a lock that stays: a git that died leaves one behind.
+        Whoever else moves the ref is waited for. Raises Transient if nobody has: a git that was killed left its lock.
         """
-        config = ("-c", "core.fsync=all", "-c", "core.filesRefLockTimeout=1000")
+        config = ("-c", "core.fsync=all", "-c", "core.filesRefLockTimeout=3000")
         update = ("update-ref", "-m", "interlock: land", ref, new, expected_old or "0" * 40)
         done = await asyncio.to_thread(run_git, self.git_dir, *config, *update)
-        if done.returncode == 0:
-            return PushResult("ok")
-        now = await self.head(ref)
-        if now == expected_old and "File exists" in done.stderr:
-            raise Misconfigured(f"{done.stderr.splitlines()[0]} Remove that file if no other git is at work there")
-        return PushResult("stale" if now != expected_old else "unknown", done.stderr.strip())
+        if done.returncode and await self.head(ref) == expected_old:
+            raise Transient(f"{ref} could not be moved: {' '.join(done.stderr.split())}")
+        return PushResult("stale" if done.returncode else "ok", done.stderr.strip())

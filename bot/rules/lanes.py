@@ -137,6 +137,8 @@ def decide(lane: q.Lane, event: q.LaneEvent, entries: Mapping[str, q.Entry]) -> 
 
 
 def _composed(turn: _Turn, event: q.Composed) -> None:
+    for entry in sorted(turn.entries.keys() - {result.entry for result in event.results}):
+        turn.again(entry)  # behind the end of this train: begun, and no crash
     if turn.lane.state is q.LaneState.FROZEN:
         if event.base == turn.lane.head:
             turn.why = "the head is still the one that fails its checks"
@@ -145,8 +147,7 @@ def _composed(turn: _Turn, event: q.Composed) -> None:
             return
         turn.move_lane("head moved")
         turn.tell(e.LaneOpened(lane=turn.lane.key))
-    taken = [_taken(turn, result) for result in event.results]
-    carriages = tuple(carriage for carriage in taken if carriage is not None)
+    carriages = tuple(filter(None, [_taken(turn, result) for result in event.results]))
     turn.why = f"composed {len(carriages)} of {len(event.results)} on {event.base[:12]}"
     train = None
     if carriages:
