@@ -19,16 +19,16 @@ _HFS_IGNORED = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *r
 def _safe(path: str) -> str:
     """Refuse what no operation may name; stricter rules for new paths are in bot.rules.paths."""
     if not path or len(path.encode("utf-8", "surrogatepass")) > 4096:
-        raise ValueError("a path has 1 to 4096 bytes")
+        raise ValueError(f"{path!r:.200}: a path has 1 to 4096 bytes")
     if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in path):
-        raise ValueError("a path holds no control characters")
+        raise ValueError(f"{path!r:.200}: a path holds no control characters and no surrogates")
     for segment in path.split("/"):
         if segment in ("", ".", ".."):
-            raise ValueError("a path is relative, and has no empty, '.' or '..' segment")
+            raise ValueError(f"{path!r:.200}: a path is relative, and has no empty, '.' or '..' segment")
         folded = segment.translate(_HFS_IGNORED).casefold().replace("\\", "/").split("/")
         for part in folded:
             if part.split(":", 1)[0].rstrip(". ") in _GIT_NAMES:
-                raise ValueError(f"{segment!r} is a form of .git")
+                raise ValueError(f"{path!r:.200}: {segment!r:.200} is a form of .git")
     return path
 
 

@@ -4,6 +4,8 @@ A failure here is the submitter's (`invalid`), never a conflict. What is allowed
 the tree that was built, not on the request's words.
 """
 
+from itertools import accumulate
+
 import pygit2
 from pygit2.enums import AttrCheck
 
@@ -28,14 +30,17 @@ def apply(repo: pygit2.Repository, request: ChangeRequest, owns: tuple[str, ...]
     for edit in request.patch:
         for path, blob in _edit(repo, base, edit):
             changes[path] = blob or changes.get(path)  # one file may leave a path and another take it
-    removed = {path for path, blob in changes.items() if blob is None}
     new_paths = [e.path for e in request.patch if isinstance(e, Add | Rename) and lookup(base, e.path) is None]
+    spelt: dict[str, str] = {}
     for path in new_paths:
         if reason := paths.fault(path):
-            raise Invalid(f"{path!r}: {reason}")
+            raise Invalid(f"{path!r:.200}: {reason}")
         other = paths.twin(path, lambda directory: names(base, directory))
-        if other is not None and other not in removed:
+        if other is not None and changes.get(other, other) is not None:
             raise Invalid(f"{path!r} differs from the existing {other!r} in case or composition only")
+        for part in accumulate(path.split("/"), "{}/{}".format):
+            if (other := spelt.setdefault(paths.folded(part), part)) != part:
+                raise Invalid(f"{path!r} differs from {other!r}, new as well, in case or composition only")
     for path in changes:
         if owns is not None and not globs.matches(owns, path):
             raise Invalid(f"{path!r} is outside of what this request owns")
@@ -45,9 +50,8 @@ def apply(repo: pygit2.Repository, request: ChangeRequest, owns: tuple[str, ...]
         tree = rewrite(repo, base, changes)
     except Clash as clash:
         raise Invalid(str(clash)) from None
-    read_back = changes_between(base, repo[tree].peel(pygit2.Tree))
     declared = {path: blob for path, blob in changes.items() if blob != lookup(base, path)}
-    if read_back != declared:
+    if changes_between(base, repo[tree].peel(pygit2.Tree)) != declared:
         raise Invalid("the tree that was built differs from what the request declares")
     return declared
 

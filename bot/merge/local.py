@@ -1,6 +1,7 @@
 """A local repository as the remote: `interlock merge` composes in it and moves its ref by compare-and-swap."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import pygit2
@@ -11,12 +12,17 @@ from bot.merge.git import run_git
 from bot.merge.trees import open_repository
 from bot.ports import PushResult
 
+_REF = re.compile(r"(?!.*(?:\.\.|/HEAD\Z))refs(?:/(?![-.])[\w.+=#@,-]{1,200}(?<!\.)(?<!\.lock))+", re.ASCII)
+"""Narrower than git's own rule: no name that a shell, an option parser or a reader could take for something else."""
+
 
 class LocalRemote:
     """`bot.ports.Remote` on a repository of the operator's, bare or not."""
 
     def __init__(self, path: Path, ref: str) -> None:
-        """Raises Misconfigured if there is no repository, or the branch is checked out in a work tree."""
+        """Raises Misconfigured if there is no repository, or the ref is no safe name or checked out in a work tree."""
+        if not _REF.fullmatch(ref):
+            raise Misconfigured(f"{ref!a:.200} is no safe ref: take ASCII letters, digits and _.+=#@,- between slashes")
         found = pygit2.discover_repository(str(path))
         if found is None:
             raise Misconfigured(f"{path} is not a git repository")

@@ -49,14 +49,18 @@ def _segment(segment: str) -> str | None:
     )
 
 
+def folded(path: str) -> str:
+    """What a path is where neither case nor composition counts."""
+    return unicodedata.normalize("NFC", path).casefold()
+
+
 def twin(path: str, listing: Callable[[str], list[str]]) -> str | None:
     """An existing path that differs from this one in case or composition only; `listing` gives a directory's names."""
     directory = ""
     for segment in path.split("/"):
-        folded = unicodedata.normalize("NFC", segment).casefold()
-        names = listing(directory)
+        names, mine = listing(directory), folded(segment)
         if segment not in names:
-            other = next((n for n in names if unicodedata.normalize("NFC", n).casefold() == folded), None)
+            other = next((n for n in names if folded(n) == mine), None)
             return f"{directory}{other}" if other else None
         directory += segment + "/"
     return None
