@@ -25,10 +25,6 @@ COMMANDS = {
 class Lazy(click.Group):
     """A group that knows its commands by name alone."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Sorted."""
-        return list(COMMANDS)
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """For --help."""
         with formatter.section("Commands"):

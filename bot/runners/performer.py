@@ -136,10 +136,8 @@ class AgentRuns:
         collected = await asyncio.to_thread(collect, space, effect.limits)
         if problem := answers.problem(collected):
             return _failed(effect, Evidence(reason=problem))
-        change = ChangeRequest(
-            id=f"{task.id}.{effect.attempt}", task=task.id, base=effect.base, title=task.title,
-            summary=answers.summary, owns=answers.owns, patch=collected.edits,
-        )  # fmt: skip
+        change = ChangeRequest(id=f"{task.id}.{effect.attempt}", task=task.id, base=effect.base, title=task.title,
+                               summary=answers.summary, owns=answers.owns, patch=collected.edits)  # fmt: skip
         checks = tuple({check.command: check for check in (*task.checks, *effect.checks)}.values())
         if checks:
             transcript.add(Activity(kind="note", text=f"running {', '.join(check.name for check in checks)}"))
@@ -182,7 +180,5 @@ def _sentence(outcome: AgentOutcome) -> str:
 def _failed(effect: RunAgent, evidence: Evidence, *, interrupted: bool = False, gave_up: bool = False) -> e.Event:
     if effect.task is None:
         return e.AgentFailed(ticket=effect.ticket, reason=evidence.reason, interrupted=interrupted)
-    return e.RunFailed(
-        ticket=effect.ticket, task=effect.task.id, attempt=effect.attempt, evidence=evidence, interrupted=interrupted,
-        gave_up=gave_up,
-    )  # fmt: skip
+    return e.RunFailed(ticket=effect.ticket, task=effect.task.id, attempt=effect.attempt, evidence=evidence,
+                       interrupted=interrupted, gave_up=gave_up)  # fmt: skip
