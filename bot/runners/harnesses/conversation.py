@@ -1,6 +1,7 @@
 """What every harness does alike: ask, remind once, end in time, and answer the calls of our tools."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ OnActivity = Callable[[Activity], None]
 
 
 @dataclass(eq=False)
-class Conversation:
+class Conversation(ABC):
     """One run's conversation with one agent. A harness says how to begin it and how to ask."""
 
     job: AgentJob
@@ -34,9 +35,9 @@ class Conversation:
         """Before the first prompt. An outcome if it cannot be begun."""
         return None
 
+    @abstractmethod
     async def ask(self, prompt: str) -> AgentOutcome | None:
         """One prompt to its end. None: it ended with text, without an answer."""
-        raise NotImplementedError
 
     async def run(self) -> AgentOutcome:
         """Begin, ask, remind once, end."""
