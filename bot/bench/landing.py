@@ -22,7 +22,7 @@ from schemas.change_request import ChangeRequest
 from schemas.lane import Entry
 
 TRAIN = 32
-SLOW_STEPS = 12
+SLOW_STEPS = 32
 _SAME = "interlock on the peers' steps"
 
 

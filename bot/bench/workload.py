@@ -6,12 +6,13 @@ again, which makes every landing checkable. With `fit` a base moves closer until
 """
 
 import base64
+import contextlib
 import random
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pygit2
@@ -19,7 +20,7 @@ import pygit2
 from bot.merge.commits import first_parents
 from bot.merge.objects import Commit, Objects
 from bot.merge.threeway import merge
-from bot.merge.trees import Blob, changes_between, lookup, rewrite
+from bot.merge.trees import Blob, Clash, changes_between, lookup, rewrite
 from schemas.base import Evidence
 from schemas.change_request import ChangeRequest
 
@@ -90,7 +91,7 @@ def synthetic(folder: Path, files: int, changes: int, *, lags: int = 50) -> Work
 
 def _transplanted(objects: Objects, name: str, trees: Sequence[str], changes: int, *, fit: bool, lags: int) -> Workload:
     chain: list[str] = []
-    for tree in trees:
+    for tree in _plain_trees(objects, trees):
         who = (b"author " + WHO, b"committer " + WHO)
         chain.append(objects.add_commit(Commit("", tree, tuple(chain[-1:]), *who, b"", b"chain\n")))
     dice = random.Random(len(chain))
@@ -114,9 +115,8 @@ def _transplanted(objects: Objects, name: str, trees: Sequence[str], changes: in
 def _step(objects: Objects, chain: Sequence[str], at: int, lag: int, *, fit: bool) -> Step | None:
     before, after = objects.tree_of(chain[at - 1]), objects.tree_of(chain[at])
     changes = changes_between(objects, before, after)
-    plain = all(_plain(blob) and _plain(lookup(objects, before, path)) for path, blob in changes.items())
-    if not changes or not plain:
-        return None  # links and submodules are not ours to change
+    if not changes:
+        return None
     for behind in (*range(lag, 1, -1), 1) if fit else (lag,):
         commit = chain[max(at - behind, 0)]
         base = objects.tree_of(commit)
@@ -129,6 +129,18 @@ def _step(objects: Objects, chain: Sequence[str], at: int, lag: int, *, fit: boo
             continue
         return Step(_request(objects, f"bench/{at}", commit, base, edits), behind, commit, moved.tree, after)
     return None
+
+
+def _plain_trees(objects: Objects, trees: Sequence[str]) -> Iterator[str]:
+    """The same history without what it does to links and submodules, which are not ours to change."""
+    tree = trees[0]
+    yield tree
+    for old, new in pairwise(trees):
+        changes = changes_between(objects, old, new)
+        kept = {path: one for path, one in changes.items() if _plain(one) and _plain(lookup(objects, tree, path))}
+        with contextlib.suppress(Clash):
+            tree = rewrite(objects, tree, kept)
+        yield tree
 
 
 def _plain(blob: Blob | None) -> bool:
