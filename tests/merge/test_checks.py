@@ -156,6 +156,13 @@ async def test_a_kept_verdict_is_reused_and_a_red_one_is_asked_anew(repo: Path) 
         await store.enqueue([entry(repo, 0).model_copy(update={"id": "other"})], clock.wall())
         await drive(store, lander, LANE, clock)
     assert len(checker.runs) == before + 1 and git(repo, "show", "main:file0.txt") == "new"
+    git(repo, "update-ref", "refs/heads/main", "main~1")
+    async with queue(repo, checker) as (store, lander, clock):
+        older = "UPDATE verdicts SET body = replace(body, 'green', 'red')"  # a release that kept red ones too
+        await store.database.write("meta", lambda conn: conn.execute(older))
+        await store.enqueue([entry(repo, 0).model_copy(update={"id": "third"})], clock.wall())
+        await drive(store, lander, LANE, clock)
+    assert len(checker.runs) == before + 2 and git(repo, "show", "main:file0.txt") == "new"
 
 
 async def test_an_infra_failure_that_stays_comes_to_an_end(repo: Path) -> None:
