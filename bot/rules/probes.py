@@ -1,7 +1,7 @@
 """Which prefix of a train is checked next, and what a run of the checks says. Pure.
 
-First all of it; if that is red, the base with the check that failed, then halves of what is unknown. A prefix is
-asked its own entries' checks alone, so that nobody is judged by what somebody behind brings.
+First all of it; if that is red, halves of what is unknown, and the base with the check that failed before the first
+entry is blamed. A prefix is asked its own entries' checks alone, so that nobody is judged by what somebody behind brings.
 """
 
 from collections.abc import Sequence
@@ -36,12 +36,16 @@ def due(train: q.Train, entries: Sequence[q.Entry]) -> Probe | None:
     search = train.search
     if search.red is None:
         return Probe(len(entries), checks_of(entries))
+    middle = (search.green + search.red) // 2
+    if middle > search.green:
+        return Probe(middle, checks_of(entries[:middle]))
+    if search.green:
+        return None  # the prefix in front of it is green, so the base is
     failed = search.evidence or UNNAMED
     ours = tuple(check for check in checks_of(entries[: search.red]) if check.standing and _may_be(failed, check))
     if ours and _name(failed) not in search.cleared:
         return Probe(0, ours)
-    middle = (search.green + search.red) // 2
-    return Probe(middle, checks_of(entries[:middle])) if middle > search.green else None
+    return None
 
 
 def learned(search: q.Search, event: q.Checked) -> q.Search:

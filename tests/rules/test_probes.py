@@ -178,14 +178,14 @@ def test_a_red_base_blames_nobody_and_is_told_once_to_each() -> None:
     played = Played.of([[TESTS]] * 3, lambda tree, commands: "make test").play()
     assert played.lane.state is LaneState.FROZEN and played.lane.train is None
     assert played.states(EntryState.QUEUED) == ["e1", "e2", "e3"]
-    assert (played.runs, played.reruns) == (2, 2) and played.asked[-1] == (0, ("make test",))
+    assert (played.runs, played.reruns) == (3, 3) and played.asked[-1] == (0, ("make test",))
     assert [event.ticket for event in played.stopped] == ["octo/app#1", "octo/app#2", "octo/app#3"]
     assert "refs/heads/main is red" in played.lane.why and "'tests' exited 1 (why)" in played.lane.why
     late = played.entries["e3"].model_copy(update={"id": "late", "ticket": "octo/app#9", "error": ""})
     played.entries["late"] = late
     played.decide(played._composed(["e1", "e2", "e3", "late"]))
     assert [event.ticket for event in played.stopped[3:]] == ["octo/app#9"]
-    assert played.lane.state is LaneState.FROZEN and played.runs == 2
+    assert played.lane.state is LaneState.FROZEN and played.runs == 3
     played.red = lambda tree, commands: ""
     played.decide(played._composed(["e1", "e2", "e3"]).model_copy(update={"look_again": True}))
     played.play()
