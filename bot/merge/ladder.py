@@ -77,10 +77,10 @@ def _union(parts: tuple[Part, ...]) -> bytes | None:
     for part in parts:
         if isinstance(part, bytes):
             out.append(part)
-        elif not _complete(part.ours):
+        elif not _complete(both := [*part.ours, *part.theirs]):
             return None
         else:
-            out += [*part.ours, *part.theirs]
+            out += both
     return b"".join(out)
 
 
@@ -106,6 +106,7 @@ def _driven(objects: Objects, path: str, sides: Sides, command: str) -> bytes | 
         except (OSError, subprocess.TimeoutExpired):
             return None
         merged = places[1]
-        if done.returncode or merged.is_symlink() or merged.stat().st_size > 4 * (1 + sum(map(len, contents))):
+        sound = not done.returncode and merged.is_file() and not merged.is_symlink()
+        if not sound or merged.stat().st_size > 4 * (1 + sum(map(len, contents))):
             return None
         return merged.read_bytes()

@@ -22,6 +22,7 @@ LEVEL = 1
 MAX_DEPTH = 48
 """How long a chain of versions may get before one is written whole; git's own packs allow 50."""
 _OFS_DELTA = 6
+_WHOLE = 64
 _MAX_COPY = 0xFFFFFF
 _MAX_INSERT = 0x7F
 
@@ -98,7 +99,9 @@ def _entry(objects: Mapping[str, Raw], raw: Raw, at: int, places: Mapping[str, t
 
 
 def _delta(old: bytes, new: bytes) -> bytes:
-    """What makes the new version of the old one; empty if that is not worth it."""
+    """What makes the new version of the old one; empty if that is not worth it (git refuses the shortest of deltas)."""
+    if len(new) < _WHOLE:
+        return b""
     head, tail = common(old, new)
     if (head + tail) * 2 < len(new):
         return b""
