@@ -1,9 +1,10 @@
 """`interlock bench merge`: CPU a landed change, by us and by the peers, in interleaved rounds on the same steps."""
 
+import asyncio
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -23,7 +24,7 @@ from schemas.lane import Entry
 
 TRAIN = 32
 SLOW_STEPS = 32
-_SAME = "interlock on the peers' steps"
+_SAME, _WHOLE = "interlock on the peers' steps", "the whole queue"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Lap:
 
     cpu: float
     wall: float
+
+
+Durable = Callable[[Workload, Path, Sequence[Step]], Coroutine[Any, Any, Lap]]
 
 
 class Ours:
@@ -100,7 +104,7 @@ def peer_lap(peer: Peer, steps: Sequence[Step], *, children_only: bool) -> Lap:
 
 
 def compare(
-    work: Workload, scratch: Path, at: Instant, *, rounds: int, say: Callable[[str], None], whole_index: bool = True
+    work: Workload, scratch: Path, at: Instant, durable: Durable, *, rounds: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """All contestants on one workload. Peers get fewer steps, the first ones; the ratios are to ours on just these."""
     steps = list(work.steps)
@@ -110,9 +114,12 @@ def compare(
         laps.setdefault("interlock", []).append(our_lap(Ours(work, scratch / "ours", at), steps))
         same = laps["interlock"][-1] if len(slow) == len(steps) else our_lap(Ours(work, scratch / "ours", at), slow)
         laps.setdefault(_SAME, []).append(same)
-        peers: list[Peer] = [Am(work, scratch / "am"), MergeTree(work, scratch / "mt")]
-        if whole_index:
-            peers.append(WholeIndex(work, scratch / "index"))
+        laps.setdefault(_WHOLE, []).append(asyncio.run(durable(work, scratch / "whole", slow)))
+        peers: list[Peer] = [
+            Am(work, scratch / "am"),
+            MergeTree(work, scratch / "mt"),
+            WholeIndex(work, scratch / "index"),
+        ]
         for peer in peers:
             laps.setdefault(peer.name, []).append(peer_lap(peer, slow, children_only=not isinstance(peer, WholeIndex)))
         say(
@@ -125,15 +132,21 @@ def compare(
         "workload": work.name, "files": work.files, "steps": len(steps), "peer_steps": len(slow),
         "interlock": _summary(laps["interlock"]), "floor_cpu_ms": round(median(floors), 3),
         "times_the_floor": round(median(lap.cpu for lap in laps["interlock"]) / median(floors), 2),
+        "durable": {**_summary(laps[_WHOLE]), **_walls(laps[Am.name], laps[_WHOLE])},
         "peers": [
             {"name": name, **_summary(found), **_ratio(found, laps[_SAME])}
-            for name, found in laps.items() if name not in ("interlock", _SAME)
+            for name, found in laps.items() if name not in ("interlock", _SAME, _WHOLE)
         ],
     }  # fmt: skip
 
 
 def _summary(laps: Sequence[Lap]) -> dict[str, float]:
     return {"cpu_ms": round(median(lap.cpu for lap in laps), 3), "wall_ms": round(median(lap.wall for lap in laps), 3)}
+
+
+def _walls(peer: Sequence[Lap], ours: Sequence[Lap]) -> dict[str, float]:
+    ratios = [one.wall / other.wall for one, other in zip(peer, ours, strict=True)]
+    return {"git_am_wall": round(median(ratios), 1), "lowest": round(min(ratios), 1), "highest": round(max(ratios), 1)}
 
 
 def _ratio(peer: Sequence[Lap], ours: Sequence[Lap]) -> dict[str, float]:
