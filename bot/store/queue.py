@@ -6,7 +6,7 @@ landing.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -135,9 +135,9 @@ def _apply_move(conn: Connection, lane: str, move: EntryMove, now: datetime) -> 
     )  # fmt: skip
 
 
-def entry_of(row: Row) -> q.Entry:
-    """A row of SELECT as the lander sees it."""
-    columns = dict(row)
+def entry_of(row: Row, more: Collection[str] = ()) -> q.Entry:
+    """A row of SELECT as the lander sees it, leaving out `more` columns."""
+    columns = {name: value for name, value in dict(row).items() if name not in more}
     body = json.loads(columns.pop("body"))
     columns["accepted"], columns["next_try"] = from_ms(row["accepted"]), from_ms(row["next_try"])
     columns["evidence"] = json.loads(row["evidence"] or "null")

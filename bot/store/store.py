@@ -13,10 +13,11 @@ from bot.store.operating import Operating
 from bot.store.outbox import ATTEMPTS, Outbox
 from bot.store.queue import QueueTables
 from bot.store.tickets import Tickets
+from bot.store.trace import Traces
 from bot.store.views import Views
 
 
-class SqliteStore(Inbox, Tickets, Outbox, QueueTables, Operating, AuditLog, Views):
+class SqliteStore(Inbox, Tickets, Outbox, QueueTables, Operating, AuditLog, Views, Traces):
     """All durable state of one process."""
 
     async def meta(self, key: str) -> str | None:
