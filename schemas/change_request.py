@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections import Counter
 from typing import Annotated, Literal, Self
 
@@ -16,15 +17,20 @@ _GIT_NAMES = {".git", "git~1", "git~2", "git~3", "git~4"}
 _HFS_IGNORED = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF], None)
 
 
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
 def _safe(path: str) -> str:
     """Refuse what no operation may name; stricter rules for new paths are in bot.rules.paths."""
     if not path or len(path.encode("utf-8", "surrogatepass")) > 4096:
         raise ValueError(f"{path!r:.200}: a path has 1 to 4096 bytes")
-    if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in path):
+    if _UNPRINTABLE.search(path):
         raise ValueError(f"{path!r:.200}: a path holds no control characters and no surrogates")
     for segment in path.split("/"):
         if segment in ("", ".", ".."):
             raise ValueError(f"{path!r:.200}: a path is relative, and has no empty, '.' or '..' segment")
+        if segment.isascii() and "git" not in segment.lower():
+            continue
         folded = segment.translate(_HFS_IGNORED).casefold().replace("\\", "/").split("/")
         for part in folded:
             if part.split(":", 1)[0].rstrip(". ") in _GIT_NAMES:
@@ -59,7 +65,8 @@ class _Content(_Operation):
     def _decodes(self) -> Self:
         if self.content is not None:
             try:
-                size = len(self.data())
+                plain = self.encoding == "utf-8" and self.content.isascii()
+                size = len(self.content if plain else self.data())
             except (binascii.Error, UnicodeEncodeError) as error:
                 raise ValueError(f"content is not valid {self.encoding}: {error}") from error
             if size > MAX_FILE_BYTES:

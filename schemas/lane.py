@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import CheckCommand, Evidence, Frozen, Instant, Kinded, Sha
+from schemas.base import CheckCommand, Evidence, Frozen, Glob, Instant, Kinded, Sha
 from schemas.change_request import ChangeRequest
 
 
@@ -73,6 +73,25 @@ class Rebase(Frozen):
     onto: Sha
 
 
+class Rungs(Frozen):
+    """How far a conflict may climb (bot.merge.ladder), and in which files both sides' lines may simply be kept."""
+
+    upto: Literal["line", "safe", "driver"] = "line"
+    union: tuple[Glob, ...] = ()
+
+
+class Resolution(Frozen):
+    """What a rung above the line merge made of one path: contents in and out, by their oids."""
+
+    path: str
+    rung: str
+    version: str
+    base: Sha | None
+    ours: Sha | None
+    theirs: Sha | None
+    result: Sha | None
+
+
 class NewEntry(Frozen):
     """What is put into a lane. Exactly one of change, series and rebase is set; `id` is unique in the lane.
 
@@ -92,6 +111,7 @@ class NewEntry(Frozen):
     author: str = ""
     owns: tuple[str, ...] | None = None
     checks: tuple[CheckCommand, ...] = ()
+    rungs: Rungs = Rungs()
     priority: int = 0
     held: tuple[str, ...] = ()
 
@@ -125,6 +145,7 @@ class Carriage(Frozen):
     tree: Sha
     paths: tuple[str, ...] = ()
     rung: str = "line"
+    resolutions: tuple[Resolution, ...] = ()
     digest: str = ""
     commits: tuple[tuple[str, Sha], ...] = ()
     """(change request, commit) of every commit that this entry adds, oldest first."""

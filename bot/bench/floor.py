@@ -3,14 +3,15 @@ once, and diff where both sides changed a file; no trees are walked, no commits 
 
 import hashlib
 import time
-import zlib
 from dataclasses import dataclass, field
 
 import pygit2
+from isal import isal_zlib
 from pygit2.enums import FileMode
 
 from bot.bench.workload import Step, Workload
-from bot.merge.trees import changes_between, lookup, tree_of
+from bot.merge.objects import Objects as Store
+from bot.merge.trees import changes_between, lookup
 
 
 @dataclass
@@ -25,14 +26,14 @@ class Objects:
 def objects(work: Workload, steps: list[Step]) -> Objects:
     """Which objects these steps make and need; not measured."""
     repo = pygit2.Repository(str(work.folder))
-    found = Objects()
-    before = tree_of(repo, work.start)
+    found, store = Objects(), Store(work.folder)
+    before = store.tree_of(work.start)
     for step in steps:
-        base, theirs, after = tree_of(repo, step.base), tree_of(repo, step.theirs), tree_of(repo, step.wanted)
-        _pair(repo, before, after, found.new)
-        found.read.add(str(before.id))
-        for path, blob in changes_between(base, theirs).items():
-            was, now = lookup(base, path), lookup(before, path)
+        base, after = store.tree_of(step.base), step.wanted
+        _pair(repo, repo[before].peel(pygit2.Tree), repo[after].peel(pygit2.Tree), found.new)
+        found.read.add(before)
+        for path, blob in changes_between(store, base, step.theirs).items():
+            was, now = lookup(store, base, path), lookup(store, before, path)
             if was and now and blob and now != was and blob != now:
                 found.merged.append((was.oid, now.oid, blob.oid))
                 found.read |= {was.oid, now.oid}
@@ -61,7 +62,7 @@ def measure(work: Workload, found: Objects) -> float:
     began = time.process_time()
     for kind, data in contents:
         hashlib.sha1(b"%s %d\0" % (kinds[int(kind)], len(data)) + data, usedforsecurity=False)
-        zlib.compress(data, 1)
+        isal_zlib.compress(data, 1)
     cold = pygit2.Repository(str(work.folder))
     for oid in found.read:
         cold.odb.read(pygit2.Oid(hex=oid))

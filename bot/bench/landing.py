@@ -14,14 +14,16 @@ import pygit2
 from bot.bench import floor
 from bot.bench.peers import Am, MergeTree, Peer, WholeIndex, cpu_of_children
 from bot.bench.workload import REF, Step, Workload
+from bot.merge.commits import Landed
 from bot.merge.compose import Start, compose
-from bot.merge.trees import tree_of
+from bot.merge.objects import Objects
 from schemas.base import Instant
 from schemas.change_request import ChangeRequest
 from schemas.lane import Entry
 
 TRAIN = 32
-SLOW_STEPS = 12
+SLOW_STEPS = 32
+_SAME = "interlock on the peers' steps"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Ours:
         )
         self._folder, self._at, self._head, self._fork = folder, at, work.start, work.start
         self._refs = pygit2.Repository(str(folder))
+        self._landed = Landed()
 
     def run(self, steps: Sequence[Step]) -> str:
         """Land these steps; the tree at the end. Raises AssertionError if one does not land as it must."""
@@ -51,14 +54,16 @@ class Ours:
             train = steps[at : at + TRAIN]
             while train:
                 train = train[self._land(train) :]
-        return str(tree_of(self._refs, self._head).id)
+        return Objects(self._folder).tree_of(self._head)
 
     def _land(self, train: Sequence[Step]) -> int:
         entries = []
         for seq, step in enumerate(train):
             change = ChangeRequest.model_validate_json(step.line)
             entries.append(Entry(id=change.id, lane="bench", seq=seq, accepted=self._at, change=change))
-        made = compose(self._folder, Start(self._head, self._head, self._fork, {}), entries, threads=1)
+        made = compose(
+            self._folder, Start(self._head, self._head, self._fork, {}), entries, threads=1, landed=self._landed
+        )
         landed = [result.carriage for result in made.results if result.carriage is not None]
         if not landed or len(landed) < len(made.results):
             raise AssertionError(f"a step did not land: {[r for r in made.results if r.carriage is None][:1]}")
@@ -97,13 +102,14 @@ def peer_lap(peer: Peer, steps: Sequence[Step], *, children_only: bool) -> Lap:
 def compare(
     work: Workload, scratch: Path, at: Instant, *, rounds: int, say: Callable[[str], None], whole_index: bool = True
 ) -> dict[str, Any]:
-    """All contestants on one workload. Slow ones get fewer steps: the first ones, on which ours is measured as well."""
+    """All contestants on one workload. Peers get fewer steps, the first ones; the ratios are to ours on just these."""
     steps = list(work.steps)
     slow = steps[: SLOW_STEPS if work.files > 20_000 else max(SLOW_STEPS, min(100, len(steps)))]
     laps: dict[str, list[Lap]] = {}
     for number in range(rounds):
-        ours = Ours(work, scratch / "ours", at)
-        laps.setdefault("interlock", []).append(our_lap(ours, steps))
+        laps.setdefault("interlock", []).append(our_lap(Ours(work, scratch / "ours", at), steps))
+        same = laps["interlock"][-1] if len(slow) == len(steps) else our_lap(Ours(work, scratch / "ours", at), slow)
+        laps.setdefault(_SAME, []).append(same)
         peers: list[Peer] = [Am(work, scratch / "am"), MergeTree(work, scratch / "mt")]
         if whole_index:
             peers.append(WholeIndex(work, scratch / "index"))
@@ -120,8 +126,8 @@ def compare(
         "interlock": _summary(laps["interlock"]), "floor_cpu_ms": round(median(floors), 3),
         "times_the_floor": round(median(lap.cpu for lap in laps["interlock"]) / median(floors), 2),
         "peers": [
-            {"name": name, **_summary(found), **_ratio(found, laps["interlock"])}
-            for name, found in laps.items() if name != "interlock"
+            {"name": name, **_summary(found), **_ratio(found, laps[_SAME])}
+            for name, found in laps.items() if name not in ("interlock", _SAME)
         ],
     }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The peers: the ways in which others land a change today. Each lands one step after the other on a chain of its own."""
 
-import os
+import resource
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,8 +8,9 @@ from typing import Protocol
 
 import pygit2
 
-from bot.bench.workload import WHO, Step, Workload
+from bot.bench.workload import Step, Workload
 
+WHO = pygit2.Signature("Bench", "bench@example.org", 1_700_000_000, 0)
 _ENV = {
     "PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_AUTHOR_NAME": "Bench", "GIT_AUTHOR_EMAIL": "bench@example.org", "GIT_AUTHOR_DATE": "1700000000 +0000",
@@ -128,5 +129,5 @@ class WholeIndex:
 
 def cpu_of_children() -> float:
     """CPU seconds of the processes that were waited for."""
-    usage = os.times()
-    return usage.children_user + usage.children_system
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

@@ -6,24 +6,27 @@ again, which makes every landing checkable. With `fit` a base moves closer until
 """
 
 import base64
+import contextlib
 import random
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pygit2
-from pygit2.enums import FileMode, SortMode
 
+from bot.merge.commits import first_parents
+from bot.merge.objects import Commit, Objects
 from bot.merge.threeway import merge
-from bot.merge.trees import Blob, changes_between, lookup, rewrite, tree_of
+from bot.merge.trees import Blob, Clash, changes_between, lookup, rewrite
 from schemas.base import Evidence
 from schemas.change_request import ChangeRequest
 
-WHO = pygit2.Signature("Bench", "bench@example.org", 1_700_000_000, 0)
+WHO = b"Bench <bench@example.org> 1700000000 +0000"
 REF = "refs/heads/bench"
-_PLAIN = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
+_PLAIN = (0o100644, 0o100755)
 _ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 
 
@@ -58,91 +61,100 @@ def from_history(
     shutil.rmtree(folder, ignore_errors=True)
     command = ["git", "clone", "-q", "--bare", "--no-hardlinks", str(source), str(folder)]
     subprocess.run(command, check=True, capture_output=True, env=_ENV)
-    repo = pygit2.Repository(str(folder))
-    walker = repo.walk(repo.head.target, SortMode.TOPOLOGICAL)
-    walker.simplify_first_parent()
-    newest = [commit for _, commit in zip(range(skip + changes + lags + 1), walker, strict=False)][skip:]
-    trees = [str(commit.tree_id) for commit in reversed(newest)]
-    return _transplanted(repo, folder, source.resolve().name, trees, changes, fit=fit, lags=lags)
+    objects = Objects(folder)
+    head = str(objects.repository.head.target)
+    newest = [*islice(first_parents(objects, head, None), skip + changes + lags + 1)][skip:]
+    trees = [commit.tree for commit in reversed(newest)]
+    return _transplanted(objects, source.resolve().name, trees, changes, fit=fit, lags=lags)
 
 
 def synthetic(folder: Path, files: int, changes: int, *, lags: int = 50) -> Workload:
     """A tree of packages of 20 modules, five levels deep; a step edits one to three of them."""
     shutil.rmtree(folder, ignore_errors=True)
-    repo = pygit2.init_repository(str(folder), bare=True)
+    pygit2.init_repository(str(folder), bare=True)
+    objects = Objects(folder)
     dice = random.Random(files)
     paths = [f"d{n // 8000}/d{n // 1600 % 5}/d{n // 400 % 4}/p{n // 20 % 20}/m{n % 20}.py" for n in range(files)]
     body = "\n".join(f"def f{line}(value):\n    return value * {line}\n" for line in range(12))
-    first = {path: Blob(str(repo.create_blob(f"# {path}\n{body}".encode())), int(FileMode.BLOB)) for path in paths}
-    tree = rewrite(repo, None, first)
+    first = {path: Blob(objects.add_blob(f"# {path}\n{body}".encode()), 0o100644) for path in paths}
+    tree = rewrite(objects, None, first)
     trees = [tree]
     for step in range(changes + lags):
-        before = tree_of(repo, trees[-1])
         edits: dict[str, Blob | None] = {}
         for path in dice.sample(paths, dice.choice((1, 1, 2, 2, 2))):
-            lines = repo[(lookup(before, path) or first[path]).oid].peel(pygit2.Blob).data.split(b"\n")
+            lines = objects.blob((lookup(objects, trees[-1], path) or first[path]).oid).split(b"\n")
             lines[dice.randrange(1, len(lines) - 1)] = b"    # step %d" % step
-            edits[path] = Blob(str(repo.create_blob(b"\n".join(lines))), int(FileMode.BLOB))
-        trees.append(rewrite(repo, before, edits))
-    subprocess.run(["git", f"--git-dir={folder}", "repack", "-adq"], check=False, env=_ENV)
-    return _transplanted(repo, folder, f"{files} files", trees, changes, fit=True, lags=lags)
+            edits[path] = Blob(objects.add_blob(b"\n".join(lines)), 0o100644)
+        trees.append(rewrite(objects, trees[-1], edits))
+    return _transplanted(objects, f"{files} files", trees, changes, fit=True, lags=lags)
 
 
-def _transplanted(
-    repo: pygit2.Repository, folder: Path, name: str, trees: Sequence[str], changes: int, *, fit: bool, lags: int
-) -> Workload:
+def _transplanted(objects: Objects, name: str, trees: Sequence[str], changes: int, *, fit: bool, lags: int) -> Workload:
     chain: list[str] = []
-    for tree in trees:
-        parents = [pygit2.Oid(hex=chain[-1])] if chain else []
-        chain.append(str(repo.create_commit(None, WHO, WHO, "chain\n", pygit2.Oid(hex=tree), parents)))
+    for tree in _plain_trees(objects, trees):
+        who = (b"author " + WHO, b"committer " + WHO)
+        chain.append(objects.add_commit(Commit("", tree, tuple(chain[-1:]), *who, b"", b"chain\n")))
     dice = random.Random(len(chain))
     # A short history gives fewer steps, whose bases are nearer.
     first = min(lags, max(len(chain) // 2, len(chain) - 1 - changes))
     steps: list[Step] = []
     for at in range(first + 1, len(chain)):
-        step = _step(repo, chain, at, dice.randint(1, lags), fit=fit)
+        step = _step(objects, chain, at, dice.randint(1, lags), fit=fit)
         if step is not None:
             steps.append(step)
-    start = chain[first]
-    repo.references.create(REF, pygit2.Oid(hex=start), force=True)
-    repo.references.create("refs/heads/chain", pygit2.Oid(hex=chain[-1]), force=True)
-    subprocess.run(["git", f"--git-dir={folder}", "repack", "-adq"], check=False, env=_ENV)
-    files = sum(1 for _ in _files(repo, tree_of(repo, start)))
+    start, folder = chain[first], objects.git_dir
+    files = sum(1 for _ in _files(objects, objects.tree_of(start)))
+    objects.flush([chain[-1], *(step.theirs for step in steps)])
+    refs = pygit2.Repository(str(folder)).references
+    refs.create(REF, pygit2.Oid(hex=start), force=True)
+    refs.create("refs/heads/chain", pygit2.Oid(hex=chain[-1]), force=True)
+    subprocess.run(["git", f"--git-dir={folder}", "repack", "-adkq"], check=False, env=_ENV)
     return Workload(name, folder, start, files, tuple(steps))
 
 
-def _step(repo: pygit2.Repository, chain: Sequence[str], at: int, lag: int, *, fit: bool) -> Step | None:
-    before, after = tree_of(repo, chain[at - 1]), tree_of(repo, chain[at])
-    changes = changes_between(before, after)
-    if not changes or any(not _plain(blob) or not _plain(lookup(before, path)) for path, blob in changes.items()):
-        return None  # links and submodules are not ours to change
+def _step(objects: Objects, chain: Sequence[str], at: int, lag: int, *, fit: bool) -> Step | None:
+    before, after = objects.tree_of(chain[at - 1]), objects.tree_of(chain[at])
+    changes = changes_between(objects, before, after)
+    if not changes:
+        return None
     for behind in (*range(lag, 1, -1), 1) if fit else (lag,):
-        base = tree_of(repo, chain[max(at - behind, 0)])
-        moved = merge(repo, before, base, changes)
+        commit = chain[max(at - behind, 0)]
+        base = objects.tree_of(commit)
+        moved = merge(objects, before, base, changes)
         if isinstance(moved, Evidence):
             continue
-        theirs = tree_of(repo, moved.tree)
-        edits = changes_between(base, theirs)
-        landed = merge(repo, base, before, edits)
-        if not edits or (fit and (isinstance(landed, Evidence) or landed.tree != str(after.id))):
+        edits = changes_between(objects, base, moved.tree)
+        landed = merge(objects, base, before, edits)
+        if not edits or (fit and (isinstance(landed, Evidence) or landed.tree != after)):
             continue
-        line = _request(repo, f"bench/{at}", chain[max(at - behind, 0)], base, edits)
-        return Step(line, behind, chain[max(at - behind, 0)], moved.tree, str(after.id))
+        return Step(_request(objects, f"bench/{at}", commit, base, edits), behind, commit, moved.tree, after)
     return None
+
+
+def _plain_trees(objects: Objects, trees: Sequence[str]) -> Iterator[str]:
+    """The same history without what it does to links and submodules, which are not ours to change."""
+    tree = trees[0]
+    yield tree
+    for old, new in pairwise(trees):
+        changes = changes_between(objects, old, new)
+        kept = {path: one for path, one in changes.items() if _plain(one) and _plain(lookup(objects, tree, path))}
+        with contextlib.suppress(Clash):
+            tree = rewrite(objects, tree, kept)
+        yield tree
 
 
 def _plain(blob: Blob | None) -> bool:
     return blob is None or blob.mode in _PLAIN
 
 
-def _request(repo: pygit2.Repository, name: str, commit: str, base: pygit2.Tree, edits: dict[str, Blob | None]) -> str:
+def _request(objects: Objects, name: str, commit: str, base: str, edits: dict[str, Blob | None]) -> str:
     patch: list[dict[str, str]] = []
     for path, blob in edits.items():
-        was = lookup(base, path)
+        was = lookup(objects, base, path)
         if blob is None:
             patch.append({"op": "delete", "path": path, "before": was.oid if was else ""})
             continue
-        content = _content(repo[blob.oid].peel(pygit2.Blob).data)
+        content = _content(objects.blob(blob.oid))
         mode = f"{blob.mode:o}"
         if was is None:
             patch.append({"op": "add", "path": path, "mode": mode, **content})
@@ -163,9 +175,9 @@ def _content(data: bytes) -> dict[str, str]:
         return {"content": base64.b64encode(data).decode("ascii"), "encoding": "base64"}
 
 
-def _files(repo: pygit2.Repository, tree: pygit2.Tree) -> Iterator[str]:
-    for entry in tree:
-        if isinstance(entry, pygit2.Tree):
-            yield from _files(repo, entry)
+def _files(objects: Objects, tree: str) -> Iterator[str]:
+    for mode, oid in objects.tree(tree).values():
+        if mode == b"40000":
+            yield from _files(objects, oid.hex())
         else:
-            yield str(entry.id)
+            yield oid.hex()

@@ -23,9 +23,10 @@ def bench() -> None:
 @click.option("--repo", type=FOLDER, help="work from this repository's history")
 @click.option("--files", type=click.IntRange(20, 200_000), help="or a synthetic tree of so many files  [default: 1000]")
 @click.option("--changes", type=click.IntRange(5, 5000), default=200, show_default=True)
+@click.option("--skip", type=click.IntRange(0), default=0, help="leave the newest steps of the history out")
 @click.option("--rounds", type=click.IntRange(1, 50), default=3, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
-def merge(repo: Path | None, files: int | None, changes: int, rounds: int, as_json: bool) -> None:
+def merge(repo: Path | None, files: int | None, changes: int, skip: int, rounds: int, as_json: bool) -> None:
     """CPU a landed change: the merge queue's engine beside git am, merge-tree and pygit2's whole index."""
     if repo and files:
         raise Misconfigured("--repo and --files are two ways to say what to work on: give one")
@@ -34,7 +35,9 @@ def merge(repo: Path | None, files: int | None, changes: int, rounds: int, as_js
         click.echo("making the work to land", err=True)
         folder = scratch / "work.git"
         work = (
-            workload.from_history(repo, folder, changes) if repo else workload.synthetic(folder, files or 1000, changes)
+            workload.from_history(repo, folder, changes, skip=skip)
+            if repo
+            else workload.synthetic(folder, files or 1000, changes)
         )
         if not work.steps:
             raise Misconfigured(f"{repo} has no history to make work from")

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from bot.clock import SystemClock
-from bot.merge.trees import open_repository, tree_digest, tree_of
+from bot.merge.objects import Objects
+from bot.merge.trees import tree_digest
 from bot.standin.person import Person, Seen
 from bot.store.store import open_store
 from schemas import ticket as t
@@ -64,8 +65,8 @@ async def make(data_dir: Path, story: Story) -> Result:
 
 def _digest(data_dir: Path, story: Story) -> str:
     """Of what landed, computed anew from the bot's mirror."""
-    repo = open_repository(data_dir / "mirrors" / f"{story.person.repo.id}.git")
-    return tree_digest(tree_of(repo, story.person.repo.head), tree_of(repo, story.seen.head))
+    objects = Objects(data_dir / "mirrors" / f"{story.person.repo.id}.git")
+    return tree_digest(objects, objects.tree_of(story.person.repo.head), objects.tree_of(story.seen.head))
 
 
 def _lines(ticket: t.Ticket, story: Story, document: dict[str, Any], digest: str) -> list[str]:

@@ -4,20 +4,18 @@ A branch's own commits are replayed for landing a ticket on its base, for trying
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from itertools import islice, takewhile
+from itertools import islice
 
-import pygit2
-from pygit2.enums import SortMode
-
+from bot.merge.objects import EMPTY_TREE, Commit, Objects
 from bot.merge.threeway import merge
-from bot.merge.trees import changes_between, tree_of
+from bot.merge.trees import changes_between, lookup
 from schemas.base import Evidence
 from schemas.change_request import ChangeRequest
 from schemas.lane import Carriage
 
-AUTHOR = ("Interlock", "interlock@users.noreply.invalid")
+AUTHOR = (b"Interlock", b"interlock@users.noreply.invalid")
 _NAMES = ("Ticket", "Task", "Change-Request")
 _TRAILER = re.compile(rf"^({'|'.join(_NAMES)}): (.+)$", re.MULTILINE)
 _FORGED = re.compile(r"^([A-Za-z][A-Za-z0-9-]*)(\s*):", re.MULTILINE)
@@ -48,53 +46,70 @@ def trailers(text: str) -> dict[str, list[str]]:
     return found
 
 
-def change_of(commit: pygit2.Commit) -> str:
+def change_of(commit: Commit) -> str:
     """The change request that a commit carries; empty for a foreign commit."""
     return trailers(commit.message).get("Change-Request", [""])[0]
 
 
-def create(repo: pygit2.Repository, parent: str, tree: str, text: str, when: datetime) -> str:
+def create(objects: Objects, parent: str, tree: str, text: str, when: datetime) -> str:
     """The commit of these inputs: the same ones give the same oid, whenever and wherever it is made."""
-    who = pygit2.Signature(*AUTHOR, int(when.timestamp()), 0)
-    return str(repo.create_commit(None, who, who, text, tree, [parent]))
+    who = b"%b <%b> %d +0000" % (*AUTHOR, int(when.timestamp()))
+    return objects.add_commit(Commit("", tree, (parent,), b"author " + who, b"committer " + who, b"", text.encode()))
 
 
-def recreate(repo: pygit2.Repository, commit: pygit2.Commit, parent: str, tree: str) -> str:
-    """The same commit on another parent; on its own parent it is itself."""
-    if [str(oid) for oid in commit.parent_ids] == [parent] and str(commit.tree_id) == tree:
-        return str(commit.id)
-    return str(repo.create_commit(None, commit.author, commit.committer, commit.message, tree, [parent]))
+def recreate(objects: Objects, commit: Commit, parent: str, tree: str) -> str:
+    """The same commit on another parent, without the signature that does not fit it any more; on its own parent it is
+    itself."""
+    if commit.parents == (parent,) and commit.tree == tree:
+        return commit.oid
+    return objects.add_commit(commit._replace(parents=(parent,), tree=tree))
 
 
-def tree_before(repo: pygit2.Repository, commit: pygit2.Commit) -> pygit2.Tree:
+def tree_before(objects: Objects, commit: Commit) -> str:
     """The tree that a commit started from; an empty one for a root."""
-    before = commit.parent_ids[0] if commit.parent_ids else repo.TreeBuilder().write()
-    return repo[before].peel(pygit2.Tree)
+    return objects.tree_of(commit.parents[0]) if commit.parents else EMPTY_TREE
 
 
-def first_parents(repo: pygit2.Repository, head: str, fork: str | None, limit: int = 20_000) -> Iterator[pygit2.Commit]:
-    """Commits from `head` back to, not including, `fork`, along first parents; stops at the limit."""
-    walker = repo.walk(head, SortMode.TOPOLOGICAL)
-    walker.simplify_first_parent()
-    return takewhile(lambda commit: str(commit.id) != fork, islice(walker, limit))
+def first_parents(objects: Objects, head: str, fork: str | None) -> Iterator[Commit]:
+    """Commits from `head` back to, not including, `fork`, along first parents."""
+    at: str | None = head
+    while at is not None and at != fork:
+        commit = objects.commit(at)
+        yield commit
+        at = commit.parents[0] if commit.parents else None
 
 
-def landed(repo: pygit2.Repository, head: str, fork: str | None) -> dict[str, str]:
-    """Change request to commit, for all that is on the branch since the fork."""
-    found: dict[str, str] = {}
-    for commit in first_parents(repo, head, fork):
-        for change in trailers(commit.message).get("Change-Request", []):
-            found.setdefault(change, str(commit.id))
-    return found
+class Landed:
+    """What is on a branch since its fork: change request to commit. It is read once; later only what is new on top."""
+
+    def __init__(self) -> None:
+        self._read: tuple[str, str | None] | None = None
+        self._found: dict[str, str] = {}
+
+    def upto(self, objects: Objects, head: str, fork: str | None) -> Mapping[str, str]:
+        """All that `head` holds; the walk ends where an earlier one began. A head elsewhere is read anew."""
+        known = self._read[0] if self._read and self._read[1] == fork else None
+        fresh: dict[str, str] = {}
+        last = None
+        for last in first_parents(objects, head, fork):
+            if last.oid == known:
+                break
+            if b"Change-Request: " in last.text:
+                for change in trailers(last.message).get("Change-Request", []):
+                    fresh.setdefault(change, last.oid)
+        met = known == head or (last is not None and last.oid == known)
+        self._found = self._found | fresh if met else fresh
+        self._read = head, fork
+        return self._found
 
 
-def series(repo: pygit2.Repository, fork: str, tip: str) -> list[pygit2.Commit]:
+def series(objects: Objects, fork: str, tip: str) -> list[Commit]:
     """The commits `fork..tip`, oldest first."""
-    return [*first_parents(repo, tip, fork)][::-1]
+    return [*first_parents(objects, tip, fork)][::-1]
 
 
 def replay(
-    repo: pygit2.Repository, fork: str, tip: str, onto: str, *, entry: str = "", drop: bool = False, squash: str = ""
+    objects: Objects, fork: str, tip: str, onto: str, *, entry: str = "", drop: bool = False, squash: str = ""
 ) -> Carriage | Evidence:
     """Bring `fork..tip` onto `onto`, whole or (with `drop`) without the changes that conflict; the carriage of `entry`.
 
@@ -105,42 +120,48 @@ def replay(
     done: list[tuple[str, str]] = []
     dropped: list[tuple[str, Evidence]] = []
     touched: set[str] = set()
-    source = series(repo, fork, tip)
+    rungs: list[str] = []
+    source = series(objects, fork, tip)
     for commit in source:
         change = change_of(commit)
-        before, ours = tree_before(repo, commit), tree_of(repo, parent)
-        changes = changes_between(before, commit.tree)
-        merged = merge(repo, before, ours, changes)
+        before, ours = tree_before(objects, commit), objects.tree_of(parent)
+        changes = changes_between(objects, before, commit.tree)
+        merged = merge(objects, before, ours, changes)
         if isinstance(merged, Evidence):
-            evidence = merged.model_copy(update={"other": who_changed(repo, onto, fork, merged.path or "")})
+            evidence = merged.model_copy(update={"other": who_changed(objects, onto, fork, merged.path or "")})
             if not drop or not change:
                 return evidence
             dropped.append((change, evidence))
             continue
         touched.update(changes)
-        if merged.tree == str(ours.id) and changes:
+        if merged.tree == ours and changes:
             continue  # the same change is there already
-        parent = recreate(repo, commit, parent, merged.tree)
+        rungs.append(merged.rung)
+        parent = recreate(objects, commit, parent, merged.tree)
         done.append((change, parent))
     if squash and len(done) > 1:
-        parent = _squashed(repo, onto, parent, squash, source)
+        parent = _squashed(objects, onto, parent, squash, source)
         done = [(change, parent) for change, _ in done]
-    tree, paths = str(tree_of(repo, parent).id), tuple(sorted(touched))
-    return Carriage(entry=entry, commit=parent, tree=tree, paths=paths, commits=tuple(done), dropped=tuple(dropped))
+    rung = "merge-tree" if "merge-tree" in rungs else "line"
+    paths = tuple(sorted(path.encode("utf-8", "replace").decode() for path in touched))
+    tree = objects.tree_of(parent)
+    return Carriage(
+        entry=entry, commit=parent, tree=tree, paths=paths, rung=rung, commits=tuple(done), dropped=tuple(dropped)
+    )
 
 
-def _squashed(repo: pygit2.Repository, onto: str, tip: str, title: str, source: list[pygit2.Commit]) -> str:
+def _squashed(objects: Objects, onto: str, tip: str, title: str, source: list[Commit]) -> str:
     said = [trailers(commit.message) for commit in source]
     lines = dict.fromkeys(f"{name}: {value}" for name in _NAMES for found in said for value in found.get(name, []))
-    last, text = source[-1], f"{title}\n\n" + "\n".join(lines) + "\n"
-    return str(repo.create_commit(None, last.author, last.committer, text, tree_of(repo, tip).id, [onto]))
+    text = f"{title}\n\n" + "\n".join(lines) + "\n"
+    last = source[-1]._replace(parents=(onto,), tree=objects.tree_of(tip), encoding=b"", text=text.encode())
+    return objects.add_commit(last)
 
 
-def who_changed(repo: pygit2.Repository, head: str, fork: str, path: str) -> str:
+def who_changed(objects: Objects, head: str, fork: str, path: str) -> str:
     """The ticket (or the subject) of the newest commit since the fork that changed a path."""
-    for commit in first_parents(repo, head, fork, limit=500):
-        sides = (tree_before(repo, commit), commit.tree)
-        old, new = (tree[path].id if path in tree else None for tree in sides)
+    for commit in islice(first_parents(objects, head, fork), 500):
+        old, new = (lookup(objects, tree, path) for tree in (tree_before(objects, commit), commit.tree))
         if old != new:
             subject = commit.message.split("\n", 1)[0][:80]
             return trailers(commit.message).get("Ticket", [subject])[0]

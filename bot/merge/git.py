@@ -1,6 +1,7 @@
 """The git command line, for what libgit2 does not do."""
 
 import subprocess
+from functools import cache
 from pathlib import Path
 
 SECONDS = 120
@@ -13,3 +14,9 @@ def run_git(git_dir: Path, *args: str) -> subprocess.CompletedProcess[str]:
         ["git", f"--git-dir={git_dir}", *args],
         capture_output=True, encoding="utf-8", errors="replace", env=_ENV, timeout=SECONDS, check=False,
     )  # fmt: skip
+
+
+@cache
+def git_version() -> str:
+    """As git says it."""
+    return run_git(Path(), "--version").stdout.strip()

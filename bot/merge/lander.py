@@ -9,14 +9,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-
-import pygit2
+from dataclasses import dataclass, field
 
 from bot.errors import Stale, Transient
-from bot.merge.commits import tree_before
+from bot.merge.commits import Landed, tree_before
 from bot.merge.compose import Start, compose
-from bot.merge.trees import changes_between, open_repository, tree_of
+from bot.merge.objects import Objects
+from bot.merge.trees import changes_between
 from bot.ports import Checker, CheckVerdict, Clock, Confirmer, Faults, Lease, Queue, Remote
 from bot.rules import lanes
 from schemas import lane as q
@@ -40,6 +39,9 @@ class Lander:
     owner: str
     faults: Faults
     threads: int = 2
+    driver: str = ""
+    landed: dict[str, Landed] = field(default_factory=dict)
+    """What each lane's branch was seen to hold, so that its history is walked once."""
     on_step: Callable[[q.Lane, q.LaneEvent], None] | None = None
 
     async def drive(self, lane: str) -> None:
@@ -102,8 +104,9 @@ class Lander:
         # A series knows itself where its own branch forked; the base lane's fork would only lengthen the walk.
         walk_to = next((series.fork for series in approved.values()), fork)
         start = Start(old=old, base=base, fork=walk_to, branch_heads=heads)
+        seen = self.landed.setdefault(lane.key, Landed())
         self.faults.reach("land:compose:before")
-        composed = await asyncio.to_thread(compose, remote.git_dir, start, taken, self.threads)
+        composed = await asyncio.to_thread(compose, remote.git_dir, start, taken, self.threads, seen, self.driver)
         self.faults.reach("land:compose:after")
         return composed.model_copy(update={"results": (*composed.results, *refused.values())})
 
@@ -167,24 +170,24 @@ class Lander:
 
 
 def _tree(remote: Remote, commit: Sha) -> Sha:
-    return str(tree_of(open_repository(remote.git_dir), commit).id)
+    return Objects(remote.git_dir).tree_of(commit)
 
 
 def _contains(remote: Remote, head: Sha | None, commit: Sha) -> bool:
     if head is None or head == commit:
         return head is not None
-    repo = open_repository(remote.git_dir)
+    repo = Objects(remote.git_dir).repository
     return commit in repo and repo.descendant_of(head, commit)
 
 
 def _verify(remote: Remote, train: q.Train) -> None:
     """What is pushed is what was checked: the tip's tree, and each change's own paths and no others."""
-    repo = open_repository(remote.git_dir)
-    if str(tree_of(repo, train.tip).id) != train.tree:
+    objects = Objects(remote.git_dir)
+    if objects.tree_of(train.tip) != train.tree:
         raise Stale("the tip's tree is not the one that was checked")
     for carriage in train.carriages:
-        commit = repo[carriage.commit].peel(pygit2.Commit)
+        commit = objects.commit(carriage.commit)
         if len(carriage.commits) != 1 or not carriage.paths or carriage.rung in ("rebase", "merge-tree"):
             continue
-        if not set(changes_between(tree_before(repo, commit), commit.tree)) <= set(carriage.paths):
+        if not set(changes_between(objects, tree_before(objects, commit), commit.tree)) <= set(carriage.paths):
             raise Stale(f"{carriage.entry} touches files that it did not name")

@@ -9,7 +9,6 @@ import pygit2
 from bot.disk import keep_names
 from bot.errors import Misconfigured, Transient
 from bot.merge.git import run_git
-from bot.merge.trees import open_repository
 from bot.ports import PushResult
 
 _REF = re.compile(r"(?!.*(?:\.\.|/HEAD\Z))refs(?:/(?![-.])[\w.+=#@,-]{1,200}(?<!\.)(?<!\.lock))+", re.ASCII)
@@ -44,7 +43,7 @@ class LocalRemote:
 
     async def head(self, ref: str) -> str | None:
         """The ref's commit, if it exists; put on disk before anybody relies on it, since git fsyncs no directory."""
-        found = open_repository(self.git_dir).references.get(ref)
+        found = pygit2.Repository(str(self.git_dir)).references.get(ref)
         above = (self.git_dir / ref).parents
         keep_names(*(folder for folder in above if folder.is_relative_to(self.git_dir) and folder.is_dir()))
         return None if found is None else str(found.peel(pygit2.Commit).id)

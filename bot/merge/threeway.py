@@ -1,115 +1,132 @@
 """Three-way merge at path level: equal ids need no merge, only a true overlap merges content.
 
-Before a conflict is declared `git merge-tree` has the second word: it sees renames and attributes. It runs in a
-scratch git dir with objects of its own, whose attributes come from our side (decisions.md 39).
+What the lines alone cannot settle climbs the ladder: git's own merge has the second word, then come the rungs that the
+operator or the policy allows (bot.merge.ladder). Each rung above the first says what it made of what.
 """
 
-import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import pygit2
-from pygit2.enums import FileMode, MergeFlag
-
-from bot.merge.git import run_git
-from bot.merge.trees import Blob, Changes, Clash, changes_between, lookup, open_repository, rewrite, tree_of
+from bot.merge.git import git_version
+from bot.merge.ladder import LINE, Ladder, Sides, climb
+from bot.merge.lines import Conflict, merge_lines
+from bot.merge.objects import Objects
+from bot.merge.second_word import second_word
+from bot.merge.trees import Blob, Changes, Clash, changes_between, lookup, rewrite
 from schemas.base import Evidence
+from schemas.lane import Resolution
 
 TEXT_LIMIT = 20_000
-_WHO = pygit2.Signature("Interlock", "interlock@localhost", 0, 0)
 
 
 @dataclass(frozen=True)
 class Merged:
-    """The merged tree, and by which rung."""
+    """The merged tree, the highest rung that it took, and what was done on rungs above the line merge."""
 
     tree: str
     rung: str = "line"
+    resolutions: tuple[Resolution, ...] = ()
 
 
-def merge(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes) -> Merged | Evidence:
-    """Bring `changes`, made on `base`, onto `ours`; or the first path that cannot be merged, with the three texts."""
+def merge(objects: Objects, base: str, ours: str, changes: Changes, ladder: Ladder = LINE) -> Merged | Evidence:
+    """Bring `changes`, made on the tree `base`, onto the tree `ours`; or the first path that cannot be merged, with the
+    three texts."""
     result: dict[str, Blob | None] = {}
-    overlaps: dict[str, Blob | None] = {}
+    open_paths: dict[str, Sides] = {}
     for path, theirs in changes.items():
-        was, now = lookup(base, path), lookup(ours, path)
+        was, now = lookup(objects, base, path), lookup(objects, ours, path)
         if now == was:
             result[path] = theirs
         elif theirs != now:
-            overlaps[path] = theirs
+            merged = _file(objects, was, now, theirs)
+            if isinstance(merged, Blob):
+                result[path] = merged
+            else:
+                open_paths[path] = merged
+    clash = ""
     try:
-        if overlaps:
-            result |= _content(repo, base, ours, overlaps)
-        return Merged(rewrite(repo, ours, result))
+        tree = rewrite(objects, ours, result)
+        if not open_paths:
+            return Merged(tree)
     except Clash as problem:
-        return _second_word(repo, base, ours, changes) or _evidence(repo, base, ours, changes, problem.path)
+        clash = problem.path
+    told = second_word(objects, base, ours, changes)
+    if told is not None:
+        return Merged(told, "merge-tree", tuple(_told(objects, told, open_paths)))
+    if not clash:
+        climbed = _climbed(objects, ours, result, open_paths, ladder)
+        if climbed is not None:
+            return climbed
+    return _evidence(objects, base, ours, changes, clash or next(iter(open_paths)))
 
 
-def _content(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, overlaps: Changes) -> Changes:
-    """Merge the contents of all overlaps at once, as three flat trees of numbered names. Raises Clash."""
-    builders = [repo.TreeBuilder() for _ in range(3)]
-    for number, (path, theirs) in enumerate(overlaps.items()):
-        was, now = lookup(base, path), lookup(ours, path)
-        if was is None and now is not None and theirs is not None:
-            raise Clash(path)  # added twice: libgit2 would take an empty file and a full one for a clean merge
-        for builder, blob in zip(builders, (was, now, theirs), strict=True):
-            if blob is not None and not blob.regular:
-                raise Clash(path)
-            if blob is not None:
-                builder.insert(f"{number:06}", blob.oid, FileMode(blob.mode))
-    ancestor, mine, other = (builder.write() for builder in builders)
-    index = repo.merge_trees(ancestor, mine, other, flags=MergeFlag(0))
-    if index.conflicts is not None:
-        name = next(side.path for side in next(iter(index.conflicts)) if side is not None)
-        raise Clash(list(overlaps)[int(name)])
-    merged = {entry.path: Blob(str(entry.id), int(entry.mode)) for entry in index}
-    return {path: merged.get(f"{number:06}") for number, path in enumerate(overlaps)}
+def _file(objects: Objects, was: Blob | None, now: Blob | None, theirs: Blob | None) -> Blob | Sides:
+    """One path that both sides changed: its merged file, or what is left to be settled."""
+    sides = Sides(was, now, theirs)
+    if was is None or now is None or theirs is None or not (was.regular and now.regular and theirs.regular):
+        return sides
+    mode = theirs.mode if now.mode == was.mode else now.mode
+    if theirs.oid in (was.oid, now.oid):
+        return Blob(now.oid, mode)
+    if now.oid == was.oid:
+        return Blob(theirs.oid, mode)
+    parts = merge_lines(*(objects.blob(blob.oid) for blob in (was, now, theirs)))
+    if parts is None:
+        return sides
+    settled = [part for part in parts if not isinstance(part, Conflict)]
+    if len(settled) < len(parts):
+        return sides._replace(parts=tuple(parts), mode=mode)
+    return Blob(objects.add_blob(b"".join(settled), now.oid), mode)
 
 
-def _second_word(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes) -> Merged | None:
-    """What git's own merge makes of it, the objects brought here; None if git sees a conflict too."""
+def _climbed(
+    objects: Objects, ours: str, result: dict[str, Blob | None], open_paths: dict[str, Sides], ladder: Ladder
+) -> Merged | None:
+    """Every open path settled by some rung, or nothing."""
+    found: list[Resolution] = []
+    for path, sides in open_paths.items():
+        settled = climb(objects, path, sides, ladder)
+        if settled is None or settled.result is None:
+            return None
+        result[path] = Blob(settled.result, sides.mode)
+        found.append(settled)
     try:
-        theirs = rewrite(repo, base, changes)
+        tree = rewrite(objects, ours, result)
     except Clash:
         return None
-    with tempfile.TemporaryDirectory(prefix="interlock-merge-") as directory:
-        place = Path(directory)
-        pygit2.init_repository(directory, bare=True)
-        (place / "objects" / "info" / "alternates").write_text(f"{Path(repo.path) / 'objects'}\n")
-        attributes = lookup(ours, ".gitattributes")
-        if attributes is not None and attributes.regular:
-            (place / "info" / "attributes").write_bytes(repo[attributes.oid].peel(pygit2.Blob).data)
-        scratch = open_repository(place)
-        root = scratch.create_commit(None, _WHO, _WHO, "base", base.id, [])
-        sides = [str(scratch.create_commit(None, _WHO, _WHO, "side", tree, [root])) for tree in (ours.id, theirs)]
-        done = run_git(place, "merge-tree", "--write-tree", "--no-messages", *sides)
-        if done.returncode != 0:
-            return None
-        merged = tree_of(scratch, done.stdout.split()[0])
-        found = changes_between(ours, merged)
-        for blob in found.values():
-            if blob is not None and blob.oid not in repo and blob.mode != FileMode.COMMIT:
-                repo.create_blob(scratch[blob.oid].peel(pygit2.Blob).data)
-        tree = rewrite(repo, ours, found)
-        return Merged(tree, "merge-tree") if tree == str(merged.id) else None
+    return Merged(tree, _highest(found), tuple(found))
 
 
-def _text(repo: pygit2.Repository, blob: Blob | None) -> str | None:
-    if blob is None or blob.mode == FileMode.COMMIT:
+def _told(objects: Objects, tree: str, open_paths: dict[str, Sides]) -> Iterator[Resolution]:
+    for path, sides in open_paths.items():
+        was, now, theirs, result = (blob and blob.oid for blob in (*sides[:3], lookup(objects, tree, path)))
+        yield Resolution(
+            path=path, rung="merge-tree", version=git_version(), base=was, ours=now, theirs=theirs, result=result
+        )
+
+
+def _highest(found: Sequence[Resolution]) -> str:
+    order = ("safe", "union", "driver")
+    return max((one.rung for one in found), key=order.index)
+
+
+def _text(objects: Objects, blob: Blob | None) -> str | None:
+    if blob is None or not blob.regular:
         return None
-    data = repo[blob.oid].peel(pygit2.Blob).data
+    data = objects.blob(blob.oid)
     if b"\0" in data[:8000]:
         return f"(binary, {len(data)} bytes)"
     return data[:TEXT_LIMIT].decode("utf-8", "replace")
 
 
-def _evidence(repo: pygit2.Repository, base: pygit2.Tree, ours: pygit2.Tree, changes: Changes, path: str) -> Evidence:
-    was, now, theirs = (_text(repo, blob) for blob in (lookup(base, path), lookup(ours, path), changes.get(path)))
+def _evidence(objects: Objects, base: str, ours: str, changes: Changes, path: str) -> Evidence:
+    sides = (lookup(objects, base, path), lookup(objects, ours, path), changes.get(path))
+    was, now, theirs = (_text(objects, blob) for blob in sides)
     reason = f"conflict in {path}: both sides changed the same lines"
     return Evidence(reason=reason, path=path, base=was, ours=now, theirs=theirs)
 
 
-def merge_commits(repo: pygit2.Repository, base: str, ours: str, theirs: str) -> Merged | Evidence:
+def merge_commits(objects: Objects, base: str, ours: str, theirs: str) -> Merged | Evidence:
     """Three commits (or trees) of one repository."""
-    start = tree_of(repo, base)
-    return merge(repo, start, tree_of(repo, ours), changes_between(start, tree_of(repo, theirs)))
+    start, mine, other = (objects.tree_of(oid) for oid in (base, ours, theirs))
+    return merge(objects, start, mine, changes_between(objects, start, other))

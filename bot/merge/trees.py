@@ -7,15 +7,16 @@ digest is what an approval is bound to. It stays the same over a rebase that cha
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import pygit2
 from pygit2.enums import FileMode
 
-FILE_MODES = {"100644": FileMode.BLOB, "100755": FileMode.BLOB_EXECUTABLE}
-EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+from bot.merge.objects import EMPTY_TREE, Node, Objects
+
+FILE_MODES = {"100644": 0o100644, "100755": 0o100755}
 DIGEST_VERSION = b"interlock-digest-1\0"
+_TREE = b"40000"
 
 
 class Blob(NamedTuple):
@@ -42,106 +43,134 @@ class Clash(Exception):
         self.path = path
 
 
-def open_repository(git_dir: Path) -> pygit2.Repository:
-    """One for each thread: libgit2's objects are not shared between threads."""
-    return pygit2.Repository(str(git_dir))
+def encoded(name: str) -> bytes:
+    """A name as trees hold it; names that are no UTF-8 are carried through unharmed."""
+    return name.encode("utf-8", "surrogateescape")
 
 
-def tree_of(repo: pygit2.Repository, oid: str) -> pygit2.Tree:
-    """The tree of a commit or of a tree id. Raises KeyError if it is not here."""
-    return repo[oid].peel(pygit2.Tree)
+def decoded(name: bytes) -> str:
+    """The other way."""
+    return name.decode("utf-8", "surrogateescape")
 
 
-def lookup(tree: pygit2.Tree, path: str) -> Blob | None:
+def lookup(objects: Objects, tree: str, path: str) -> Blob | None:
     """What a path names: a file, link or submodule; None for nothing or a directory."""
-    try:
-        entry = tree[path]
-    except KeyError:
-        return None
-    return None if isinstance(entry, pygit2.Tree) else Blob(str(entry.id), int(entry.filemode))
+    directory, _, name = path.rpartition("/")
+    node = subtree(objects, tree, directory)
+    entry = node.get(encoded(name)) if node is not None else None
+    return None if entry is None or entry[0] == _TREE else Blob(entry[1].hex(), int(entry[0], 8))
 
 
-def names(tree: pygit2.Tree, directory: str) -> list[str]:
+def subtree(objects: Objects, tree: str, directory: str) -> Node | None:
+    """The entries of a directory ('' or 'a/b'); None if there is none of this name."""
+    known = objects.directories
+    if (tree, directory) not in known:
+        node: Node | None = objects.tree(tree)
+        for name in filter(None, directory.split("/")):
+            entry = node.get(encoded(name)) if node else None
+            node = objects.tree(entry[1].hex()) if entry is not None and entry[0] == _TREE else None
+        known[tree, directory] = node
+    return known[tree, directory]
+
+
+def names(objects: Objects, tree: str, directory: str) -> list[str]:
     """The names in a directory ('' or 'a/b/'); none if it does not exist."""
-    try:
-        found = tree if not directory else tree[directory.rstrip("/")]
-    except KeyError:
-        return []
-    return [entry.name for entry in found if entry.name] if isinstance(found, pygit2.Tree) else []
+    return [decoded(name) for name in subtree(objects, tree, directory.rstrip("/")) or ()]
 
 
-def rewrite(repo: pygit2.Repository, root: pygit2.Tree | None, changes: Changes, at: str = "") -> str:
+def rewrite(objects: Objects, root: str | None, changes: Changes, at: str = "") -> str:
     """A tree with the changes made, as an oid. Raises Clash."""
-    builder = repo.TreeBuilder(root) if root is not None else repo.TreeBuilder()
+    old = objects.tree(root) if root else {}
+    node = dict(old)
     groups: defaultdict[str, dict[str, Blob | None]] = defaultdict(dict)
     for path, blob in changes.items():
-        name, _, rest = path.partition("/")
-        groups[name][rest] = blob
-    for name, below in groups.items():
+        first, _, rest = path.partition("/")
+        groups[first][rest] = blob
+    for first, below in groups.items():
+        name = encoded(first)
         named = "" in below
         file = below.pop("", None)
-        known: pygit2.Object | None = builder.get(name)
+        known = node.get(name)
         if named and file is None and known is not None:
-            builder.remove(name)
+            del node[name]
             known = None
-        folder = known if isinstance(known, pygit2.Tree) else None
+        folder = known[1].hex() if known is not None and known[0] == _TREE else None
         if below:
             if known is not None and folder is None and any(below.values()):
-                raise Clash(f"{at}{name}/{next(iter(below))}", f"{at}{name}")
-            oid = rewrite(repo, folder, below, f"{at}{name}/")
+                raise Clash(f"{at}{first}/{next(iter(below))}", f"{at}{first}")
+            oid = rewrite(objects, folder, below, f"{at}{first}/")
             if oid != EMPTY_TREE:
-                builder.insert(name, oid, FileMode.TREE)
+                node[name] = _TREE, bytes.fromhex(oid)
             elif folder is not None:
-                builder.remove(name)
+                del node[name]
         if file is not None:
-            if isinstance(builder.get(name), pygit2.Tree):
-                raise Clash(f"{at}{name}", f"{at}{name}/")
-            builder.insert(name, file.oid, FileMode(file.mode))
-    return str(builder.write())
+            if name in node and node[name][0] == _TREE:
+                raise Clash(f"{at}{first}", f"{at}{first}/")
+            node[name] = b"%o" % file.mode, bytes.fromhex(file.oid)
+    if node.keys() - old.keys() or any((old[n][0] == _TREE) != (node[n][0] == _TREE) for n in node):
+        node = dict(sorted(node.items(), key=_place))
+    return objects.add_tree(node, root or "")
 
 
-def changes_between(old: pygit2.Tree | None, new: pygit2.Tree | None, at: str = "") -> dict[str, Blob | None]:
+def _place(entry: tuple[bytes, tuple[bytes, bytes]]) -> bytes:
+    """Git orders a directory as if its name ended with a slash."""
+    return entry[0] + b"/" if entry[1][0] == _TREE else entry[0]
+
+
+def changes_between(objects: Objects, old: str | None, new: str | None, at: str = "") -> dict[str, Blob | None]:
     """What turns one tree into the other (None: an empty one); equal subtrees are not looked at."""
     found: dict[str, Blob | None] = {}
-    before = {entry.name: entry for entry in old or () if entry.name}
-    after = {entry.name: entry for entry in new or () if entry.name}
-    for name in sorted(before.keys() | after.keys()):
+    before = objects.tree(old) if old else {}
+    after = objects.tree(new) if new else {}
+    touched = {name for name, _ in before.items() ^ after.items()}
+    for name in sorted(touched):
         one, two = before.get(name), after.get(name)
-        if one is not None and two is not None and one.id == two.id and one.filemode == two.filemode:
-            continue
-        was = one if isinstance(one, pygit2.Tree) else None
-        becomes = two if isinstance(two, pygit2.Tree) else None
+        path = at + decoded(name)
+        was = one[1].hex() if one is not None and one[0] == _TREE else None
+        becomes = two[1].hex() if two is not None and two[0] == _TREE else None
         if one is not None and was is None:
-            found[at + name] = None  # unless another file takes its place, below
+            found[path] = None  # unless another file takes its place, below
         if was is not None or becomes is not None:
-            found |= changes_between(was, becomes, f"{at}{name}/")
+            found |= changes_between(objects, was, becomes, f"{path}/")
         if two is not None and becomes is None:
-            found[at + name] = Blob(str(two.id), int(two.filemode))
+            found[path] = Blob(two[1].hex(), int(two[0], 8))
     return found
 
 
-def tree_digest(old: pygit2.Tree, new: pygit2.Tree) -> str:
+def tree_digest(objects: Objects, old: str, new: str) -> str:
     """The digest of the patch between two trees, in hex.
 
     SHA-256 over sorted (path, modes, byte-exact hunks with three context lines; whole oids for binary files), without
     line numbers and without folding white space; `git patch-id` gives one id to a statement inside and outside an `if`.
     """
-    diff = old.diff_to_tree(new, context_lines=3, interhunk_lines=0)
     total = hashlib.sha256(DIGEST_VERSION)
-    for part in sorted(_part(patch) for patch in diff if patch is not None):
+    parts = [
+        _part(objects, encoded(path), lookup(objects, old, path), blob)
+        for path, blob in changes_between(objects, old, new).items()
+    ]
+    for part in sorted(parts):
         total.update(len(part).to_bytes(8, "big"))
         total.update(part)
     return total.hexdigest()
 
 
-def _part(patch: pygit2.Patch) -> bytes:
-    delta = patch.delta
-    old, new = delta.old_file, delta.new_file
-    head = b"\0".join((new.raw_path, b"%o" % int(old.mode), b"%o" % int(new.mode)))
-    if delta.is_binary or not patch.hunks:
-        return b"\0".join((head, b"binary", str(old.id).encode(), str(new.id).encode()))
+def _part(objects: Objects, path: bytes, old: Blob | None, new: Blob | None) -> bytes:
+    modes = [b"%o" % blob.mode if blob else b"0" for blob in (old, new)]
+    head = b"\0".join((path, *modes))
+    before, after = (_content(objects, blob) for blob in (old, new))
+    patch = pygit2.Patch.create_from(before, after, context_lines=3, interhunk_lines=0)
+    if patch.delta.is_binary or not patch.hunks:
+        oids = [blob.oid.encode() if blob else b"0" * 40 for blob in (old, new)]
+        return b"\0".join((head, b"binary", *oids))
     body = [head]
     for hunk in patch.hunks:
         body.append(b"@@")
         body.extend(line.origin.encode() + line.raw_content for line in hunk.lines)
     return b"\0".join(body)
+
+
+def _content(objects: Objects, blob: Blob | None) -> bytes:
+    """What a diff shows: a file's or link's content, a submodule's commit in words as git writes it."""
+    if blob is None:
+        return b""
+    return b"Subproject commit %b\n" % blob.oid.encode() if blob.mode == FileMode.COMMIT else objects.blob(blob.oid)

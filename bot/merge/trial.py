@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-import pygit2
-
 from bot.errors import Transient
 from bot.merge.commits import replay, who_changed
+from bot.merge.objects import Objects
 from bot.merge.threeway import merge_commits
-from bot.merge.trees import open_repository, tree_digest, tree_of
+from bot.merge.trees import tree_digest
 from bot.ports import Lease, Performed, Remotes
 from schemas.base import Evidence
 from schemas.effects import Effect, TrialCompose
@@ -51,26 +50,26 @@ def _rivals(effect: TrialCompose, tickets: Sequence[Ticket]) -> list[Ticket]:
 
 
 def _try(git_dir: Path, effect: TrialCompose, onto: str, rivals: list[Ticket]) -> TrialComposed:
-    repo = open_repository(git_dir)
-    digest = tree_digest(tree_of(repo, effect.fork), tree_of(repo, effect.tip))
-    tried = replay(repo, effect.fork, effect.tip, onto)
-    rival, evidence = ("", tried) if isinstance(tried, Evidence) else _rival(repo, tried.commit, onto, rivals)
+    objects = Objects(git_dir)
+    digest = tree_digest(objects, objects.tree_of(effect.fork), objects.tree_of(effect.tip))
+    tried = replay(objects, effect.fork, effect.tip, onto)
+    rival, evidence = ("", tried) if isinstance(tried, Evidence) else _rival(objects, tried.commit, onto, rivals)
     return TrialComposed(
         ticket=effect.ticket, trial=effect.trial, tip=effect.tip, onto=onto, digest=digest, clean=evidence is None,
         evidence=evidence, rival=rival,
     )  # fmt: skip
 
 
-def _rival(repo: pygit2.Repository, ours: str, onto: str, rivals: list[Ticket]) -> tuple[str, Evidence | None]:
+def _rival(objects: Objects, ours: str, onto: str, rivals: list[Ticket]) -> tuple[str, Evidence | None]:
     """The first ticket that ours conflicts with, and where; an empty name if there is none."""
     for rival in rivals:
-        if rival.base is None or rival.tip is None or rival.tip not in repo:
+        if rival.base is None or rival.tip is None or rival.tip not in objects:
             continue
-        theirs = replay(repo, rival.base, rival.tip, onto)
+        theirs = replay(objects, rival.base, rival.tip, onto)
         if isinstance(theirs, Evidence):
             continue  # that one does not fit itself and will be rebased
-        merged = merge_commits(repo, onto, theirs.commit, ours)
+        merged = merge_commits(objects, onto, theirs.commit, ours)
         if isinstance(merged, Evidence):
-            other = who_changed(repo, theirs.commit, onto, merged.path or "") or rival.id
+            other = who_changed(objects, theirs.commit, onto, merged.path or "") or rival.id
             return rival.id, merged.model_copy(update={"other": other})
     return "", None

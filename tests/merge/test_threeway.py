@@ -9,6 +9,7 @@ from pathlib import Path
 import pygit2
 import pytest
 
+from bot.merge.objects import Objects
 from bot.merge.threeway import merge_commits
 from schemas.base import Evidence
 
@@ -67,7 +68,7 @@ def test_as_git_says(tmp_path: Path, seed: int) -> None:
             ["git", f"--git-dir={repo.path}", "-c", "merge.renames=false", "merge-tree", "--write-tree", ours, theirs],
             capture_output=True, text=True, env=ENV, check=False,
         )  # fmt: skip
-        found = merge_commits(repo, base, ours, theirs)
+        found = merge_commits(Objects(Path(repo.path)), base, ours, theirs)
         if isinstance(found, Evidence):
             conflicts += 1
             assert told.returncode == 1, (seed, number)
@@ -88,5 +89,5 @@ def test_a_submodule_with_the_name_of_the_attributes_is_read_by_nobody(tmp_path:
         builder.insert("a.txt", repo.create_blob(text), pygit2.enums.FileMode.BLOB)
         return str(builder.write())
 
-    found = merge_commits(repo, tree(b"a\n"), tree(b"b\n"), tree(b"c\n"))
+    found = merge_commits(Objects(Path(repo.path)), tree(b"a\n"), tree(b"b\n"), tree(b"c\n"))
     assert isinstance(found, Evidence) and found.path == "a.txt"
