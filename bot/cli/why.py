@@ -15,7 +15,7 @@ from bot.cli.text import echo_json, plain
 from bot.errors import Misconfigured, Rejected
 from bot.merge.commits import trailers
 from bot.merge.git import run_git
-from bot.merge.trees import open_repository
+from bot.merge.objects import Objects
 from bot.store.store import SqliteStore
 from schemas.ticket import Ticket
 
@@ -67,7 +67,7 @@ def _resolved(place: Place, short: str) -> tuple[Path, str]:
     found: dict[str, Path] = {}
     for git_dir in place.git_dirs():
         try:
-            commit = open_repository(git_dir).revparse_single(short)
+            commit = Objects(git_dir).repository.revparse_single(short)
         except KeyError:
             continue
         except ValueError:
@@ -84,7 +84,7 @@ def _resolved(place: Place, short: str) -> tuple[Path, str]:
 
 async def _of_commit(store: SqliteStore, place: Place, git_dir: Path, oid: str) -> Document:
     """What led to a commit. The trailers only say where to look: whether it is ours, the records say."""
-    commit = open_repository(git_dir)[oid].peel(pygit2.Commit)
+    commit = Objects(git_dir).repository[oid].peel(pygit2.Commit)
     said = trailers(commit.message)
     about: Document = {"commit": oid, "subject": commit.message.split("\n", 1)[0], "ours": True}
     changes = said.get("Change-Request", [])
@@ -146,7 +146,7 @@ async def _heads(place: Place, store: SqliteStore, target: str | None, name: str
         if target not in (None, ref, ref.removeprefix("refs/heads/")) or (name and repo_id not in map(str, ids)):
             continue
         git_dir = place.git_dir_of(lane)
-        repo = open_repository(git_dir)
+        repo = Objects(git_dir).repository
         ours = (await store.lane(lane)).head
         kept = ref if place.git_dir else f"refs/interlock/fetched/{ref.removeprefix('refs/')}"
         known = repo.references.get(kept)
@@ -158,4 +158,4 @@ async def _heads(place: Place, store: SqliteStore, target: str | None, name: str
 
 
 def _has(git_dir: Path, head: str, path: str) -> bool:
-    return path in open_repository(git_dir)[head].peel(pygit2.Tree)
+    return path in Objects(git_dir).repository[head].peel(pygit2.Tree)

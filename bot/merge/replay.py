@@ -5,14 +5,16 @@ The scratch git dir has the real one's objects as alternates and keeps what it w
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import pygit2
 
+from bot.merge import commits
 from bot.merge.compose import Start, compose
-from bot.merge.trees import changes_between, open_repository, tree_of
+from bot.merge.objects import Objects
+from bot.merge.trees import changes_between
 from schemas import lane as q
 from schemas.audit import AuditRow
 from schemas.base import Frozen, Sha
@@ -69,8 +71,11 @@ def beside(git_dir: Path) -> Iterator[Path]:
         yield Path(place)
 
 
-def again(scratch: Path, train: Landed, entries: Mapping[str, q.Entry]) -> Difference | int:
-    """Compose the train anew: how many commits came out the same, or the first difference."""
+def again(
+    scratch: Path, train: Landed, entries: Mapping[str, q.Entry], seen: commits.Landed, driver: str
+) -> Difference | int:
+    """Compose the train anew: how many commits came out the same, or the first difference. `seen` and `driver` are
+    compose's."""
     recorded = {result.entry: result.carriage for result in train.composed.results if result.carriage}
     taken = [entries[name] for name in train.entries if name in entries]
     missing = next((name for name in train.entries if name not in entries or not _whole(entries[name])), None)
@@ -80,10 +85,9 @@ def again(scratch: Path, train: Landed, entries: Mapping[str, q.Entry]) -> Diffe
     series = next((entry.series.fork for entry in taken if entry.series), None)
     fork = train.fork or next((entry.fork for entry in taken if entry.fork), None)
     start = Start(old=train.composed.old, base=train.composed.base, fork=series or fork, branch_heads=heads)
-    repo = open_repository(scratch)
-    if start.base not in repo:
+    if start.base not in Objects(scratch):
         return Difference(train.row, train.entries[0], f"its base {start.base} is not in the repository any more")
-    made = {result.entry: result for result in compose(scratch, start, taken, THREADS).results}
+    made = {result.entry: result for result in compose(scratch, start, taken, THREADS, seen, driver).results}
     count = 0
     for entry in taken:
         was, now = recorded[entry.id], made.get(entry.id)
@@ -91,7 +95,7 @@ def again(scratch: Path, train: Landed, entries: Mapping[str, q.Entry]) -> Diffe
             why = now.evidence.reason if now and now.evidence else "it was left out"
             return Difference(train.row, entry.id, f"it composed as {was.commit} and now does not: {why}")
         if now.carriage.commit != was.commit:
-            return Difference(train.row, entry.id, _differs(open_repository(scratch), was.commit, now.carriage.commit))
+            return Difference(train.row, entry.id, _differs(Objects(scratch), was.commit, now.carriage.commit))
         count += max(1, len({commit for _, commit in now.carriage.commits}))
     return count
 
@@ -100,16 +104,12 @@ def _whole(entry: q.Entry) -> bool:
     return any(part is not None for part in (entry.change, entry.series, entry.rebase))
 
 
-def _differs(repo: pygit2.Repository, was: Sha, now: Sha) -> str:
+def _differs(objects: Objects, was: Sha, now: Sha) -> str:
     """What of two commits is not the same."""
     about = f"it landed as {was} and composes as {now}"
-    if was not in repo:
+    if was not in objects:
         return f"{about}; the first one is not in the repository any more"
-    one, two = repo[was].peel(pygit2.Commit), repo[now].peel(pygit2.Commit)
-    parts = [
-        name
-        for name in ("parent_ids", "message", "author", "committer")
-        if getattr(one, name) != getattr(two, name)
-    ]  # fmt: skip
-    paths: Sequence[str] = sorted(changes_between(tree_of(repo, was), tree_of(repo, now)))
+    one, two = objects.commit(was), objects.commit(now)
+    parts = [name for name in ("parents", "message", "author", "committer") if getattr(one, name) != getattr(two, name)]
+    paths = sorted(changes_between(objects, one.tree, two.tree))
     return f"{about}: {', '.join([*parts, *(f'the file {path}' for path in paths[:5])])} differ"
