@@ -166,7 +166,7 @@ class Queue(Protocol):
         """A kept verdict on this tree for this set of checks (`checks` is their digest)."""
 
     async def keep_verdict(self, tree: Sha, checks: str, verdict: CheckVerdict, now: datetime) -> None:
-        """Remember a green or red verdict; an unknown one is never kept."""
+        """Remember a green or red verdict; an unknown one is never kept (the lander keeps green ones alone)."""
 
 
 # --- git and checks --------------------------------------------------------------------------------------------------

@@ -82,6 +82,8 @@ class CheckCommand(Frozen):
     name: Annotated[str, Field(min_length=1, max_length=100)]
     command: Annotated[str, Field(min_length=1, max_length=4000)]
     timeout_seconds: Annotated[int, Field(ge=1, le=7200)] = 600
+    standing: bool = False
+    """The repository's own: it must pass on the base too, while a task's check may rightly fail there."""
 
 
 class Evidence(Frozen):

@@ -165,6 +165,23 @@ class Intent(Frozen):
     force: bool = False
 
 
+class Search(Frozen):
+    """What is known of a train's prefixes, each named by its number of carriages; the base is the prefix of none.
+
+    A check is named by its command. `green` is the longest prefix found green, and 0 until one was; `red` the shortest
+    found red, whose failure `evidence` is.
+    """
+
+    green: int = 0
+    verdict: str = ""
+    red: int | None = None
+    evidence: Evidence | None = None
+    suspects: tuple[str, ...] = ()
+    """Checks that were red once on the prefix that is looked at now: believed when they are red again."""
+    cleared: tuple[str, ...] = ()
+    """Standing checks that are green on the base."""
+
+
 class Train(Frozen):
     """Consecutive entries composed on `base` and checked as one; `tip`'s tree is what was checked."""
 
@@ -175,6 +192,7 @@ class Train(Frozen):
     tip: Sha
     tree: Sha
     carriages: tuple[Carriage, ...]
+    search: Search = Search()
     verdict: str = ""
     intents: tuple[Intent, ...] = ()
 
@@ -182,7 +200,7 @@ class Train(Frozen):
 class Lane(Frozen):
     """A lane between two steps. `fork` ends the first-parent walk that looks for landed trailers.
 
-    `window` is how many entries a train may take; a red train halves it, a landing doubles it.
+    `window` is how many entries a train may take; one that a check sends back halves it, a landing doubles it.
     """
 
     key: str
@@ -220,18 +238,22 @@ class ComposeResult(Frozen):
 
 
 class Composed(Kinded, kind="composed"):
-    """The lander composed a train on `base`; no carriage means nothing to land."""
+    """The lander composed a train on `base`; no carriage means nothing to land.
+
+    `look_again`: somebody asks for a frozen lane to be tried although its head has not moved.
+    """
 
     base: Sha
     old: Sha | None
     results: tuple[ComposeResult, ...]
+    look_again: bool = False
 
 
 class Checked(Kinded, kind="checked"):
-    """The tip's checks ran. `base_red`: the head without the train fails as well."""
+    """The checks ran once on the train's first `length` carriages; on its base if that is 0."""
 
     outcome: Literal["green", "red", "unknown"]
-    base_red: bool = False
+    length: int
     evidence: Evidence | None = None
     verdict: str = ""
 

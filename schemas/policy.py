@@ -14,6 +14,7 @@ class PolicyCheck(CheckCommand):
     """A check of the repository; the fast ones gate every task, all of them gate the base branch."""
 
     fast: bool = True
+    standing: bool = True
 
 
 class Approve(Described):

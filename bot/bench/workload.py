@@ -18,10 +18,10 @@ from pathlib import Path
 import pygit2
 
 from bot.merge.commits import first_parents
+from bot.merge.lines import merge_lines
 from bot.merge.objects import Commit, Objects
-from bot.merge.threeway import merge
-from bot.merge.trees import Blob, Clash, changes_between, lookup, rewrite
-from schemas.base import Evidence
+from bot.merge.threeway import Merged, merge
+from bot.merge.trees import Blob, Changes, Clash, changes_between, lookup, rewrite
 from schemas.change_request import ChangeRequest
 
 WHO = b"Bench <bench@example.org> 1700000000 +0000"
@@ -32,7 +32,7 @@ _ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1", "GIT
 
 @dataclass(frozen=True)
 class Step:
-    """One change: `line` is its change request as JSON, `lag` how many commits its base lies behind."""
+    """One change: `line` is its change request as JSON, `lag` how many commits its base lies behind the head."""
 
     line: str
     lag: int
@@ -41,6 +41,8 @@ class Step:
     """The tree of the base with the change made."""
     wanted: str
     """The tree that the chain has after it."""
+    before: str
+    """The chain's commit in front of it."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _transplanted(objects: Objects, name: str, trees: Sequence[str], changes: in
     first = min(lags, max(len(chain) // 2, len(chain) - 1 - changes))
     steps: list[Step] = []
     for at in range(first + 1, len(chain)):
-        step = _step(objects, chain, at, dice.randint(1, lags), fit=fit)
+        step = _step(objects, chain, at, dice.randint(min(lags - 1, 1), lags), fit=fit)
         if step is not None:
             steps.append(step)
     start, folder = chain[first], objects.git_dir
@@ -117,18 +119,34 @@ def _step(objects: Objects, chain: Sequence[str], at: int, lag: int, *, fit: boo
     changes = changes_between(objects, before, after)
     if not changes:
         return None
-    for behind in (*range(lag, 1, -1), 1) if fit else (lag,):
-        commit = chain[max(at - behind, 0)]
+    for behind in range(lag, -1, -1) if fit else (lag,):
+        commit = chain[max(at - 1 - behind, 0)]
         base = objects.tree_of(commit)
-        moved = merge(objects, before, base, changes)
-        if isinstance(moved, Evidence):
-            continue
-        edits = changes_between(objects, base, moved.tree)
-        landed = merge(objects, base, before, edits)
-        if not edits or (fit and (isinstance(landed, Evidence) or landed.tree != after)):
-            continue
-        return Step(_request(objects, f"bench/{at}", commit, base, edits), behind, commit, moved.tree, after)
+        theirs = _brought(objects, before, base, changes)
+        edits = changes_between(objects, base, theirs)
+        landed = merge(objects, base, before, edits) if fit else None
+        if edits and (not fit or (isinstance(landed, Merged) and landed.tree == after)):
+            request = _request(objects, f"bench/{at}", commit, base, edits)
+            return Step(request, behind, commit, theirs, after, chain[at - 1])
     return None
+
+
+def _brought(objects: Objects, before: str, base: str, changes: Changes) -> str:
+    """The tree that an author would have made on an older base: the step's own lines, and wholly so where they meet
+    what came between."""
+    found: dict[str, Blob | None] = {}
+    for path, after in changes.items():
+        was, now = lookup(objects, before, path), lookup(objects, base, path)
+        found[path] = after
+        if now != was and was and now and after:
+            parts = merge_lines(*(objects.blob(one.oid) for one in (was, now, after)))
+            if parts is not None:
+                data = b"".join(part if isinstance(part, bytes) else b"".join(part.theirs) for part in parts)
+                found[path] = Blob(objects.add_blob(data), after.mode)
+    try:
+        return rewrite(objects, base, found)
+    except Clash:
+        return base
 
 
 def _plain_trees(objects: Objects, trees: Sequence[str]) -> Iterator[str]:

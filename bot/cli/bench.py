@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bot.bench import landing, workload
+from bot.bench import probes as probing
 from bot.cli.options import FOLDER
 from bot.clock import SystemClock
 from bot.errors import Misconfigured
@@ -59,3 +60,31 @@ def _text(found: dict[str, Any]) -> str:
         spread = f"{peer['lowest']} to {peer['highest']} over the rounds"
         lines.append(f"  {peer['cpu_ms']:9.2f} ms  {peer['ratio']:6.1f} x  {peer['name']} ({spread})")
     return "\n".join([*lines, "All ended on the same trees."])
+
+
+@bench.command()
+@click.option("--repo", type=FOLDER, required=True, help="probe this repository's history")
+@click.option("--changes", type=click.IntRange(5, 5000), default=800, show_default=True)
+@click.option("--skip", type=click.IntRange(0), default=0, help="leave the newest steps of the history out")
+@click.option("--json", "as_json", is_flag=True)
+def probes(repo: Path, changes: int, skip: int, as_json: bool) -> None:
+    """Whether the queue lands what git would, and how much of a history lands without a person."""
+    scratch = Path(tempfile.mkdtemp(prefix="interlock-bench-"))
+    at = SystemClock().wall().replace(microsecond=0)
+    try:
+        work = workload.from_history(repo, scratch / "old.git", changes, skip=skip, fit=False)
+        git = probing.against_git(work, at, lambda text: click.echo(text, err=True))
+        fresh = workload.from_history(repo, scratch / "fresh.git", changes, skip=skip, fit=False, lags=1)
+        alone = probing.without_a_person(fresh, at)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if as_json:
+        click.echo(json.dumps({"against_git": git, "without_a_person": alone}, indent=2))
+        return
+    ways = ", ".join(f"{count} {way}" for way, count in git.items() if isinstance(count, int))
+    click.echo(f"bases 1 to 20 behind: {ways}; {len(git['differ'])} differ from git merge-tree")
+    for line in git["differ"]:
+        click.echo(f"  {line}")
+    ways = ", ".join(f"{count} {way}" for way, count in alone["by"].items())
+    click.echo(f"bases 0 to 1 behind: {alone['without_a_person']:.1%} of {alone['changes']} without a person ({ways});")
+    click.echo(f"  {alone['differs_from_the_humans_tree']:.1%} have another tree than the human's")

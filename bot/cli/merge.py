@@ -17,7 +17,7 @@ from bot.clock import SystemClock
 from bot.errors import Misconfigured
 from bot.merge.lander import Lander
 from bot.merge.local import LocalRemote
-from bot.ports import Checker, CheckVerdict, Confirmation, Remote
+from bot.ports import Checker, CheckVerdict, Clock, Confirmation, Remote
 from bot.runners.sandbox import Sandbox, SandboxChecker, area_for, emptied
 from bot.store.store import SqliteStore, open_store
 from schemas import lane as q
@@ -25,6 +25,7 @@ from schemas.base import CheckCommand
 from schemas.change_request import ChangeRequest
 
 PROGRESS_EVERY = 1000
+DECIDED = (q.EntryState.LANDED, q.EntryState.NOOP, q.EntryState.REWORK, q.EntryState.QUARANTINED)
 TAKEN = "the id is known with another content: give a new change a new id"
 
 
@@ -72,15 +73,17 @@ def merge(
     repo: Path, target: str, requests: Path, threads: int, check: str | None, db: Path | None, as_json: bool
 ) -> None:
     """Land change requests on a local branch, each exactly once; run it again after a crash and it goes on."""
-    report = asyncio.run(_run(repo, target, requests, check, threads, db))
+    report, stopped = asyncio.run(_run(repo, target, requests, check, threads, db))
     click.echo(json.dumps(report, indent=2) if as_json else _text(report))
-    sys.exit(1 if report["rework"] or report["quarantined"] else 0)
+    if stopped:
+        click.echo(f"interlock: {stopped}", err=True)
+    sys.exit(1 if stopped or report["rework"] or report["quarantined"] or report["open"] else 0)
 
 
 async def _run(
     repo: Path, target: str, requests: Path, check: str | None, threads: int, db: Path | None
-) -> dict[str, Any]:
-    """Do it; the report of contract.md."""
+) -> tuple[dict[str, Any], str]:
+    """Do it; the report of contract.md, and why it stopped early if it did."""
     began = time.perf_counter()
     clock, stopwatch = SystemClock(), Stopwatch()
     ref = target if target.startswith("refs/") else f"refs/heads/{target}"
@@ -110,22 +113,29 @@ async def _run(
         lander = Lander(
             queue=store, remote=remote, checker=checker,
             confirmer=Everybody(), clock=clock, owner=store.owner, faults=stopwatch, threads=threads,
+            looks_again=True,
         )  # fmt: skip
-        checks = (CheckCommand(name="check", command=check),) if check else ()
+        checks = (CheckCommand(name="check", command=check, standing=True),) if check else ()
         entries = [q.NewEntry(id=c.id, lane=lane, change=c, owns=c.owns, checks=checks) for c in changes]
         taken = dict.fromkeys(name for name, same in await store.enqueue(entries, clock.wall()) if not same)
         refused = [one for one in given if isinstance(one, Refused)] + [Refused(name, TAKEN) for name in taken]
-        await _drive(store, lander, lane, clock)
+        stopped = await drive(store, lander, lane, clock)
         report = _report(await store.report(lane), refused)
     seconds = {"seconds": round(time.perf_counter() - began, 3), "compose_seconds": round(stopwatch.seconds, 3)}
-    return {**report, "head": await local.head(ref), **seconds}
+    return {**report, "head": await local.head(ref), **seconds}, stopped
 
 
-async def _drive(store: SqliteStore, lander: Lander, lane: str, clock: SystemClock) -> None:
-    """Passes over everything that waits; conflicts are tried again after each until a pass lands nothing."""
+async def drive(store: SqliteStore, lander: Lander, lane: str, clock: Clock) -> str:
+    """Passes over everything that waits; conflicts are tried again after each until a pass lands nothing.
+
+    A sentence for the person if the lane stops before that, else nothing.
+    """
     landed = -1
     while True:
         await lander.drive(lane)
+        found = await store.lane(lane)
+        if found.state is not q.LaneState.OPEN:
+            return f"{found.why}: mend that first, then run this again and it goes on"
         entries = await store.report(lane)
         due = [entry.next_try for entry in entries if entry.state is q.EntryState.QUEUED and entry.next_try]
         if due:
@@ -137,7 +147,7 @@ async def _drive(store: SqliteStore, lander: Lander, lane: str, clock: SystemClo
         rework = [entry for entry in entries if entry.state is q.EntryState.REWORK]
         conflicts = [entry.id for entry in rework if entry.error_class is q.ErrorClass.CONFLICT]
         if done == landed or not conflicts:
-            return
+            return ""
         landed = done
         await store.retry(lane, conflicts, clock.wall())
 
@@ -157,6 +167,7 @@ def _report(entries: Sequence[q.Entry], refused: Sequence[Refused]) -> dict[str,
         "noop": [entry.id for entry in by_state[q.EntryState.NOOP]],
         "rework": [{"id": entry.id, **why(entry)} for entry in by_state[q.EntryState.REWORK]],
         "quarantined": quarantined + invalid,
+        "open": [entry.id for entry in entries if entry.state not in DECIDED],
     }
 
 
@@ -165,5 +176,6 @@ def _text(report: dict[str, Any]) -> str:
     lines += [f"noop         {name}" for name in report["noop"]]
     lines += [f"rework       {row['id']}: {row['reason']}" for row in report["rework"]]
     lines += [f"quarantined  {row['id']} ({row['class']}): {row['reason']}" for row in report["quarantined"]]
-    counts = ", ".join(f"{len(report[name])} {name}" for name in ("landed", "noop", "rework", "quarantined"))
+    lines += [f"open         {name}" for name in report["open"]]
+    counts = ", ".join(f"{len(report[name])} {name}" for name in ("landed", "noop", "rework", "quarantined", "open"))
     return "\n".join([*lines, f"{report['submitted']} submitted: {counts}; head {report['head']}"])

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from bot.errors import Stale, Transient
 from bot.merge.commits import Landed, tree_before
@@ -17,14 +18,16 @@ from bot.merge.compose import Start, compose
 from bot.merge.objects import Objects
 from bot.merge.trees import changes_between
 from bot.ports import Checker, CheckVerdict, Clock, Confirmer, Faults, Lease, Queue, Remote
-from bot.rules import lanes
+from bot.rules import lanes, probes
+from bot.rules.lane_turn import FROZEN_SECONDS
 from schemas import lane as q
-from schemas.base import CheckCommand, Evidence, Sha
+from schemas.base import Evidence, Sha
 
 log = logging.getLogger("interlock.lander")
 
 LEASE_SECONDS = 120.0
 BACKOFF_SECONDS = 2.0
+FROZEN = q.LaneState.FROZEN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,8 @@ class Lander:
     landed: dict[str, Landed] = field(default_factory=dict)
     """What each lane's branch was seen to hold, so that its history is walked once."""
     on_step: Callable[[q.Lane, q.LaneEvent], None] | None = None
+    looks_again: bool = False
+    """Whether a frozen lane is tried although its head has not moved: whoever started us asks for that."""
 
     async def drive(self, lane: str) -> None:
         """Take the lane forward until nothing is due. Raises Transient when GitHub or git cannot be reached."""
@@ -61,7 +66,8 @@ class Lander:
         lane = await self.queue.lane(lease.key)
         train = lane.train
         if train is None:
-            entries = await self.queue.due_entries(lease.key, lane.window, self.clock.wall())
+            thaw = timedelta(seconds=FROZEN_SECONDS if self.looks_again and lane.state is FROZEN else 0)
+            entries = await self.queue.due_entries(lease.key, lane.window, self.clock.wall() + thaw)
             if not entries:
                 return False
         else:
@@ -84,7 +90,7 @@ class Lander:
             self.on_step(decision.lane, event)
         if isinstance(event, q.HeadRead) and not event.contains and decision.lane.train is not None:
             await self.clock.sleep(BACKOFF_SECONDS)
-        return True
+        return decision.lane.state is not FROZEN
 
     async def _compose(self, lease: Lease, lane: q.Lane, remote: Remote, entries: Sequence[q.Entry]) -> q.Composed:
         old = await remote.head(lane.ref)
@@ -108,36 +114,37 @@ class Lander:
         self.faults.reach("land:compose:before")
         composed = await asyncio.to_thread(compose, remote.git_dir, start, taken, self.threads, seen, self.driver)
         self.faults.reach("land:compose:after")
-        return composed.model_copy(update={"results": (*composed.results, *refused.values())})
+        results = (*composed.results, *refused.values())
+        return composed.model_copy(update={"results": results, "look_again": self.looks_again})
 
     async def _check(self, train: q.Train, remote: Remote, entries: Sequence[q.Entry]) -> q.Checked:
-        commands = list({check.command: check for entry in entries for check in entry.checks}.values())
-        if not commands or all(entry.rebase is not None for entry in entries):
-            return q.Checked(outcome="green", verdict="no checks")
-        verdict = await self._verdict(remote, train.tree, commands)
-        if verdict.outcome == "green":
-            return q.Checked(outcome="green", verdict=verdict.summary or "checks passed")
-        alone = len(entries) == 1 and entries[0].series is not None
-        base_red = verdict.outcome == "red" and alone and await self._base_red(remote, train.base, verdict, commands)
-        return q.Checked(outcome=verdict.outcome, base_red=base_red, evidence=verdict.evidence)
+        """One run of the checks on the prefix that the lane asks about next."""
+        probe = probes.due(train, entries)
+        if probe is None:
+            raise Stale("it is known already who made the train red")
+        length = probe.length
+        if not probe.checks:
+            return q.Checked(outcome="green", length=length, verdict=probes.NO_CHECKS)
+        tree = train.carriages[length - 1].tree if length else await asyncio.to_thread(_tree, remote, train.base)
+        found = await self._verdict(remote, tree, probe, train.search)
+        verdict = found.summary or "checks passed" if found.outcome == "green" else ""
+        return q.Checked(outcome=found.outcome, length=length, evidence=found.evidence, verdict=verdict)
 
-    async def _base_red(self, remote: Remote, base: Sha, red: CheckVerdict, commands: list[CheckCommand]) -> bool:
-        """Whether the failing check fails on the head as well. A check that this very change introduces (its file
-        does not exist before) is not the head's fault: only checks of a series, the repository's own, are asked."""
-        failed = [c for c in commands if red.evidence is None or c.name == red.evidence.check] or commands
-        tree = await asyncio.to_thread(_tree, remote, base)
-        return (await self._verdict(remote, tree, failed)).outcome == "red"
-
-    async def _verdict(self, remote: Remote, tree: Sha, commands: list[CheckCommand]) -> CheckVerdict:
-        asked = json.dumps([(c.name, c.command, c.timeout_seconds) for c in commands])
+    async def _verdict(self, remote: Remote, tree: Sha, probe: probes.Probe, search: q.Search) -> CheckVerdict:
+        """Green is kept by tree and checks, whatever their order. Red is not: it is believed by the lane alone, and
+        whoever asks for another try of the same tree (a change sent again, a head that was red) means another run."""
+        asked = json.dumps(sorted((c.name, c.command, c.timeout_seconds) for c in probe.checks))
         digest = hashlib.sha256(asked.encode()).hexdigest()
         kept = await self.queue.verdict(tree, digest)
-        if kept is not None:
+        if kept is not None and kept.outcome == "green":
             return kept
         self.faults.reach("land:check:before")
-        verdict = await self.checker.check(remote.git_dir, tree, commands)
+        verdict = await self.checker.check(remote.git_dir, tree, probe.checks)
         self.faults.reach("land:check:after")
-        await self.queue.keep_verdict(tree, digest, verdict, self.clock.wall())
+        if verdict.outcome == "green":
+            said = (verdict.summary or "checks passed") + probes.flaky(search, probe)
+            verdict = verdict._replace(summary=said, evidence=None)
+            await self.queue.keep_verdict(tree, digest, verdict, self.clock.wall())
         return verdict
 
     async def _confirm(self, train: q.Train, entries: Sequence[q.Entry]) -> q.Confirmed:

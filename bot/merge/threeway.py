@@ -11,6 +11,7 @@ from bot.merge.git import git_version
 from bot.merge.ladder import LINE, Ladder, Sides, climb
 from bot.merge.lines import Conflict, merge_lines
 from bot.merge.objects import Objects
+from bot.merge.pack import common
 from bot.merge.second_word import second_word
 from bot.merge.trees import Blob, Changes, Clash, changes_between, lookup, rewrite
 from schemas.base import Evidence
@@ -110,20 +111,27 @@ def _highest(found: Sequence[Resolution]) -> str:
     return max((one.rung for one in found), key=order.index)
 
 
-def _text(objects: Objects, blob: Blob | None) -> str | None:
-    if blob is None or not blob.regular:
-        return None
-    data = objects.blob(blob.oid)
-    if b"\0" in data[:8000]:
-        return f"(binary, {len(data)} bytes)"
-    return data[:TEXT_LIMIT].decode("utf-8", "replace")
-
-
 def _evidence(objects: Objects, base: str, ours: str, changes: Changes, path: str) -> Evidence:
     sides = (lookup(objects, base, path), lookup(objects, ours, path), changes.get(path))
-    was, now, theirs = (_text(objects, blob) for blob in sides)
     reason = f"conflict in {path}: both sides changed the same lines"
+    was, now, theirs = _texts([None if side is None or not side.regular else objects.blob(side.oid) for side in sides])
     return Evidence(reason=reason, path=path, base=was, ours=now, theirs=theirs)
+
+
+def _texts(sides: list[bytes | None]) -> list[str | None]:
+    """What an agent is shown of three files; of long ones the part behind what all have in common, which is left out."""
+    start, texts = 0, [data for data in sides if data is not None]
+    if len(texts) == 3 and max(map(len, texts)) > TEXT_LIMIT:
+        shared = min(common(texts[0], text)[0] for text in texts[1:])
+        start = texts[0].rfind(b"\n", 0, max(shared - TEXT_LIMIT // 4, 0)) + 1
+    return [None if data is None else _shown(data, start) for data in sides]
+
+
+def _shown(data: bytes, start: int) -> str:
+    if b"\0" in data[:8000]:
+        return f"(binary, {len(data)} bytes)"
+    left_out = f"({start} bytes left out)\n" if start else ""
+    return left_out + data[start : start + TEXT_LIMIT].decode("utf-8", "replace")
 
 
 def merge_commits(objects: Objects, base: str, ours: str, theirs: str) -> Merged | Evidence:

@@ -6,9 +6,9 @@ reading the remote; an infrastructure failure never changes a change's verdict.
 """
 
 from collections.abc import Mapping
-from typing import Literal
 
-from bot.rules.states import ENTRY_MOVES, LANE_MOVES, TRAIN_MOVES, WITHDRAWN, IllegalMove, leads, move
+from bot.rules import probes
+from bot.rules.lane_turn import LaneTurn
 from schemas import events as e
 from schemas import lane as q
 from schemas.base import Evidence
@@ -16,11 +16,12 @@ from schemas.decision import EntryMove, LaneDecision
 
 E = q.EntryState
 
-ATTEMPTS = 3
 CRASHES = 20
 MAX_WINDOW = 32
 RETRY_SECONDS = 5.0
-FROZEN_SECONDS = 60.0
+EXCERPT = 200
+AS_GOOD_AS_LINE = frozenset({"line", "merge-tree", "rebase"})
+"""The rungs whose merges may land without a check, if there is none."""
 FAULTS = {
     q.Outcome.CONFLICT: (E.REWORK, q.ErrorClass.CONFLICT),
     q.Outcome.INVALID: (E.QUARANTINED, q.ErrorClass.INVALID),
@@ -34,96 +35,9 @@ def pending_intent(lane: q.Lane) -> q.Intent | None:
     return next((i for i in lane.train.intents if not i.settled), None) if lane.train else None
 
 
-def kind_of(entry: q.NewEntry) -> Literal["change", "series", "rebase"]:
-    """What an entry carries."""
-    if entry.series is not None:
-        return "series"
-    return "rebase" if entry.rebase is not None else "change"
-
-
-class _Turn:
-    """One decision while it is being made; mutable only inside one call of `decide`."""
-
-    def __init__(self, lane: q.Lane, entries: Mapping[str, q.Entry]) -> None:
-        self.lane = lane.model_copy(update={"version": lane.version + 1})
-        self.entries = entries
-        self.moves: list[EntryMove] = []
-        self.emits: list[e.Event] = []
-        self.why = ""
-
-    def set(self, **changes: object) -> None:
-        """Change fields of the lane."""
-        self.lane = self.lane.model_copy(update=changes)
-
-    def move_lane(self, action: str, why: str = "") -> None:
-        """Along the lane's table, with the reason that people are shown."""
-        self.set(state=move(LANE_MOVES, self.lane.state, action), why=why)
-
-    def move_train(self, train: q.Train, action: str, to: q.EntryState, **changes: object) -> None:
-        """Along the train's table, all its entries with it."""
-        state = move(TRAIN_MOVES, train.state, action)
-        self.set(train=train.model_copy(update={"state": state, **changes}))
-        for carriage in train.carriages:
-            self.move_entry(EntryMove(entry=carriage.entry, to=to))
-
-    def move_entry(self, step: EntryMove) -> q.Entry | None:
-        """The entry that moves; None for one that was withdrawn meanwhile: it stays so unless it is found landed.
-
-        Raises IllegalMove for a move that no table has: a defect of ours.
-        """
-        known = self.entries[step.entry]
-        if known.state in WITHDRAWN and step.to not in (E.LANDING, E.LANDED):
-            return None
-        if known.state != step.to and not leads(ENTRY_MOVES, known.state, step.to):
-            raise IllegalMove(f"entry {step.entry} cannot go from {known.state} to {step.to}")
-        self.moves.append(step)
-        return known
-
-    def again(self, entry: str, error: str = "", *, counts: bool = False, delay: float = 0.0) -> None:
-        """Back into the queue; three counted failures set it aside."""
-        if counts and self.entries[entry].attempts + 1 >= ATTEMPTS:
-            self.back(entry, E.QUARANTINED, q.ErrorClass.INFRA, Evidence(reason=error))
-            return
-        cls = q.ErrorClass.INFRA if counts else None
-        step = EntryMove(entry=entry, to=E.QUEUED, error=error, error_class=cls, counts=counts, delay_seconds=delay)
-        self.move_entry(step)
-
-    def back(self, entry: str, to: q.EntryState, cls: q.ErrorClass, evidence: Evidence) -> None:
-        """Out of the queue, with the reason."""
-        step = EntryMove(entry=entry, to=to, error_class=cls, error=evidence.reason, evidence=evidence, counts=True)
-        known = self.move_entry(step)
-        if known is not None and known.ticket:
-            event = e.EntryReturned(ticket=known.ticket, entry=entry, entry_kind=kind_of(known), task=known.task,
-                                    state=to, error_class=cls, evidence=evidence)  # fmt: skip
-            self.emits.append(event)
-
-    def landed(self, to: q.EntryState, carriage: q.Carriage) -> None:
-        """At rest on the branch."""
-        known = self.move_entry(EntryMove(entry=carriage.entry, to=to, commit=carriage.commit))
-        if known is not None and known.ticket:
-            event = e.EntryLanded(ticket=known.ticket, entry=known.id, entry_kind=kind_of(known), task=known.task,
-                                  state=to, commit=carriage.commit, tree=carriage.tree, commits=carriage.commits,
-                                  paths=carriage.paths, digest=carriage.digest, dropped=carriage.dropped,
-                                  verdict=self.lane.train.verdict if self.lane.train else "",
-                                  onto=known.rebase.onto if known.rebase else None)  # fmt: skip
-            self.emits.append(event)
-
-    def requeue_train(self, train: q.Train, why: str, *, counts: bool = False, delay: float = 0.0) -> None:
-        """Take the train apart; nothing of it was landed."""
-        self.why = why
-        for carriage in train.carriages:
-            self.again(carriage.entry, why if counts else "", counts=counts, delay=delay)
-        self.set(train=None)
-
-    def tell(self, event: e.LaneStopped | e.LaneOpened) -> None:
-        """Every ticket that waits in this lane."""
-        for ticket in sorted({entry.ticket for entry in self.entries.values() if entry.ticket}):
-            self.emits.append(event.model_copy(update={"ticket": ticket}))
-
-
 def decide(lane: q.Lane, event: q.LaneEvent, entries: Mapping[str, q.Entry]) -> LaneDecision:
     """The lane after `event`. `entries` holds those of the train and of the event."""
-    turn = _Turn(lane, entries)
+    turn = LaneTurn(lane, entries)
     match event, lane.train:
         case q.Composed() as composed, _:
             _composed(turn, composed)
@@ -136,18 +50,20 @@ def decide(lane: q.Lane, event: q.LaneEvent, entries: Mapping[str, q.Entry]) -> 
     return LaneDecision(lane=turn.lane, moves=tuple(turn.moves), emits=tuple(turn.emits), why=turn.why)
 
 
-def _composed(turn: _Turn, event: q.Composed) -> None:
+def _composed(turn: LaneTurn, event: q.Composed) -> None:
+    if turn.lane.state is q.LaneState.FROZEN:
+        if event.base == turn.lane.head and not event.look_again:
+            turn.why = "the head is still the one that fails its checks"
+            turn.wait_for_head(turn.entries, turn.lane.why)
+            return
+        turn.move_lane("look again" if event.base == turn.lane.head else "head moved")
+        turn.tell(e.LaneOpened(lane=turn.lane.key))
     for entry in sorted(turn.entries.keys() - {result.entry for result in event.results}):
         turn.again(entry)  # behind the end of this train: begun, and no crash
-    if turn.lane.state is q.LaneState.FROZEN:
-        if event.base == turn.lane.head:
-            turn.why = "the head is still the one that fails its checks"
-            for result in event.results:
-                turn.again(result.entry, delay=FROZEN_SECONDS)
-            return
-        turn.move_lane("head moved")
-        turn.tell(e.LaneOpened(lane=turn.lane.key))
     carriages = tuple(filter(None, [_taken(turn, result) for result in event.results]))
+    if len(carriages) > 1 and turn.entries[carriages[-1].entry].rebase is not None:
+        turn.again(carriages[-1].entry)  # no check judges a rebase: it goes alone
+        carriages = carriages[:-1]
     turn.why = f"composed {len(carriages)} of {len(event.results)} on {event.base[:12]}"
     train = None
     if carriages:
@@ -156,7 +72,7 @@ def _composed(turn: _Turn, event: q.Composed) -> None:
     turn.set(train=train, head=event.base)
 
 
-def _taken(turn: _Turn, result: q.ComposeResult) -> q.Carriage | None:
+def _taken(turn: LaneTurn, result: q.ComposeResult) -> q.Carriage | None:
     """The entry's part of the train; None if it leaves the queue or must wait, for what composing it gave."""
     entry, outcome = turn.entries[result.entry], result.outcome
     evidence = result.evidence or Evidence(reason=outcome)
@@ -176,29 +92,64 @@ def _taken(turn: _Turn, result: q.ComposeResult) -> q.Carriage | None:
     return None
 
 
-def _checked(turn: _Turn, train: q.Train, event: q.Checked) -> None:
+def _checked(turn: LaneTurn, train: q.Train, event: q.Checked) -> None:
+    """One run more is known: go on with what is green, send back who made it red, or look at another prefix."""
     evidence = event.evidence or Evidence(reason="the checks could not be run")
-    reason = evidence.reason
-    if event.outcome == "green":
-        turn.why = event.verdict or "the checks pass"
-        turn.move_train(train, "green", E.CHECKING, verdict=event.verdict)
-    elif event.outcome == "unknown":
-        turn.requeue_train(train, reason, counts=True, delay=RETRY_SECONDS)
-    elif event.base_red:
-        why = f"the head fails its checks without any of the waiting changes: {reason}"
-        turn.requeue_train(train, why, delay=FROZEN_SECONDS)
-        turn.move_lane("base is red", why)
-        turn.tell(e.LaneStopped(lane=turn.lane.key, why=why))
-    elif len(train.carriages) > 1:
-        turn.requeue_train(train, f"red with {len(train.carriages)} changes: looking for the one")
+    if event.outcome == "unknown":
+        turn.requeue_train(train, evidence.reason, counts=True, delay=RETRY_SECONDS)
+        return
+    if event.length == 0 and probes.confirmed(train.search, event):
+        _base_is_red(turn, train, evidence)
+        return
+    search = probes.learned(train.search, event)
+    train = train.model_copy(update={"search": search})
+    turn.set(train=train)
+    if search.red is None and search.green == len(train.carriages):
+        _go_on(turn, train, search.verdict)
+    elif probes.due(train, [turn.entries[carriage.entry] for carriage in train.carriages]) is None:
         turn.set(window=max(1, len(train.carriages) // 2))
+        _send_back(turn, train, search.green, q.ErrorClass.CHECK, search.evidence or probes.UNNAMED)
     else:
-        turn.why = reason
-        turn.back(train.carriages[0].entry, E.REWORK, q.ErrorClass.CHECK, evidence)
-        turn.set(train=None, window=min(MAX_WINDOW, turn.lane.window * 2))
+        what = f"the first {event.length} of {len(train.carriages)} changes" if event.length else "the base"
+        turn.why = f"{event.outcome} with {what}: {event.verdict or evidence.reason}"
 
 
-def _confirmed(turn: _Turn, train: q.Train, event: q.Confirmed) -> None:
+def _base_is_red(turn: LaneTurn, train: q.Train, evidence: Evidence) -> None:
+    """Nobody in the queue is blamed; the lane waits for another head."""
+    log = " ".join(evidence.log.split())[-EXCERPT:]
+    why = f"{turn.lane.ref} is red without any of the waiting changes: {evidence.reason}" + (f" ({log})" if log else "")
+    turn.why = why
+    turn.wait_for_head([carriage.entry for carriage in train.carriages], why)
+    turn.set(train=None)
+    turn.move_lane("base is red", why)
+
+
+def _go_on(turn: LaneTurn, train: q.Train, verdict: str) -> None:
+    """The train is green. Where no check has run, that is enough for the rungs that a line merge is as good as alone."""
+    unproved = next((i for i, one in enumerate(train.carriages) if one.rung not in AS_GOOD_AS_LINE), None)
+    if unproved is None or probes.checks_of([turn.entries[carriage.entry] for carriage in train.carriages]):
+        turn.why = verdict or "the checks pass"
+        turn.move_train(train, "green", E.CHECKING, verdict=verdict)
+        return
+    rung = train.carriages[unproved].rung
+    reason = f"it was merged by the rung {rung!r}, which only a green check may follow, and it has no check: name one"
+    _send_back(turn, train, unproved, q.ErrorClass.CONFLICT, Evidence(reason=reason))
+
+
+def _send_back(turn: LaneTurn, train: q.Train, index: int, cls: q.ErrorClass, evidence: Evidence) -> None:
+    """One carriage leaves the queue; those before it go on, those behind it are composed anew."""
+    turn.back(train.carriages[index].entry, E.REWORK, cls, evidence)
+    for carriage in train.carriages[index + 1 :]:
+        turn.again(carriage.entry)
+    kept = train.carriages[:index]
+    turn.set(train=None)
+    if kept:
+        rest = train.model_copy(update={"carriages": kept, "tip": kept[-1].commit, "tree": kept[-1].tree})
+        _go_on(turn, rest, train.search.verdict)
+    turn.why = f"{train.carriages[index].entry}: {evidence.reason}"
+
+
+def _confirmed(turn: LaneTurn, train: q.Train, event: q.Confirmed) -> None:
     if event.unknown:
         turn.requeue_train(train, event.unknown, delay=RETRY_SECONDS)
     elif event.refused:
@@ -217,7 +168,7 @@ def _confirmed(turn: _Turn, train: q.Train, event: q.Confirmed) -> None:
         turn.move_train(train, "confirm", E.LANDING, intents=intents)
 
 
-def _intents(turn: _Turn, train: q.Train) -> tuple[q.Intent, ...]:
+def _intents(turn: LaneTurn, train: q.Train) -> tuple[q.Intent, ...]:
     """Tickets' own branches first, so that GitHub shows their pull requests as merged; the lane's ref last."""
     intents: list[q.Intent] = []
     for carriage in train.carriages:
@@ -230,7 +181,7 @@ def _intents(turn: _Turn, train: q.Train) -> tuple[q.Intent, ...]:
     return (*intents, q.Intent(ref=turn.lane.ref, expected_old=train.old, new_oid=train.tip, force=force))
 
 
-def _head_read(turn: _Turn, train: q.Train, event: q.HeadRead) -> None:
+def _head_read(turn: LaneTurn, train: q.Train, event: q.HeadRead) -> None:
     intent = pending_intent(turn.lane)
     if intent is None or intent.ref != event.ref:
         return

@@ -73,7 +73,7 @@ TRAIN_MOVES: Final = _moves((N.COMPOSED, {"green": N.CHECKED}), (N.CHECKED, {"co
 
 LANE_MOVES: Final = _moves(
     (L.OPEN, {"base is red": L.FROZEN, "pause": L.PAUSED}),
-    (L.FROZEN, {"head moved": L.OPEN, "pause": L.PAUSED}),
+    (L.FROZEN, {"head moved": L.OPEN, "look again": L.OPEN, "pause": L.PAUSED}),
     (L.PAUSED, {"resume": L.OPEN}),
 )
 

@@ -34,6 +34,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 CHECKS_AT_ONCE = 2
 LOG_CHARACTERS = 4000
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,30}[ -/]{0,3}[@-~]|\][^\x07\x1b]{0,500}(?:\x07|\x1b\\)|[@-Z\\-_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "CI": "true", "NO_COLOR": "1"}
 
 
@@ -250,7 +251,7 @@ class SandboxChecker:
 def evidence(command: CheckCommand, done: Finished) -> Evidence:
     """What an agent or a person needs to see of a failed check."""
     what = f"timed out after {command.timeout_seconds} s" if done.timed_out else f"exited {done.exit_code}"
-    log = redacted(_ANSI.sub("", done.output)).replace("\r", "")
+    log = redacted(_CONTROL.sub("", _ANSI.sub("", done.output)))
     return Evidence(
         reason=f"the check {command.name!r} {what}", check=command.name, command=command.command,
         exit_code=done.exit_code, log=log[-LOG_CHARACTERS:],

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from bot.errors import Rejected, Stale
 from bot.ports import CheckVerdict, Lease
-from bot.rules.lanes import kind_of
+from bot.rules.lane_turn import kind_of
 from bot.store import audit, inbox
 from bot.store.connection import Connection, Row, from_ms, insert, to_ms, update, upsert
 from bot.store.database import Part

@@ -27,9 +27,9 @@ def given(state: EntryState, train: TrainState, event: LaneEvent) -> tuple[Lane,
 @pytest.mark.parametrize(
     ("train", "event", "kept"),
     [
-        (TrainState.COMPOSED, Checked(outcome="green"), True),
-        (TrainState.COMPOSED, Checked(outcome="red", evidence=RED), False),
-        (TrainState.COMPOSED, Checked(outcome="unknown", evidence=RED), False),
+        (TrainState.COMPOSED, Checked(outcome="green", length=1), True),
+        (TrainState.COMPOSED, Checked(outcome="red", length=1, evidence=RED), True),
+        (TrainState.COMPOSED, Checked(outcome="unknown", length=1, evidence=RED), False),
         (TrainState.CHECKED, Confirmed(refused=(("x", "it was withdrawn"),)), False),
     ],
 )
@@ -39,6 +39,9 @@ def test_a_withdrawn_entry_stays_so_and_the_lane_goes_on(
     decision = lanes.decide(*given(state, train, event))
     assert decision.moves == () and decision.emits == ()
     assert (decision.lane.train is not None) == kept
+    if isinstance(event, Checked) and event.outcome == "red":
+        believed = lanes.decide(decision.lane, event, given(state, train, event)[2])
+        assert believed.moves == () and believed.emits == () and believed.lane.train is None
 
 
 def test_a_withdrawn_entry_is_never_landed() -> None:
