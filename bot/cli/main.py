@@ -17,6 +17,7 @@ COMMANDS = {
     "merge": "Land change requests on a local branch, without GitHub",
     "queue": "What waits, what failed and why; retry, release or drop it",
     "replay": "Compose what landed anew, and require the same commits",
+    "rollback": "Take a landed change back",
     "schema": "Print a JSON Schema",
     "serve": "The server: receive webhooks and work on what they ask for",
     "standin": "The local GitHub alone",

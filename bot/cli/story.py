@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bot.cli.text import one_line
-from bot.rules.lanes import kind_of
+from bot.rules.lane_turn import kind_of
 from bot.store.store import SqliteStore
 from bot.store.trace import Landing, Told
 from schemas.lane import Entry

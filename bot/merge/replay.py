@@ -48,16 +48,19 @@ class Fold:
 
     def add(self, row: AuditRow, event: str | None, decision: str | None) -> Landed | None:
         """The train that this row says has landed, if it does. Raises LookupError if its texts were erased."""
-        if row.kind not in ("composed", "head_read"):
+        if row.kind not in ("composed", "checked", "confirmed", "head_read"):
             return None
         if not event or not decision:
             raise LookupError(f"the texts of row {row.seq} were erased")
         decided = LaneDecision.model_validate_json(decision)
+        train = decided.lane.train
+        names = tuple(carriage.entry for carriage in train.carriages) if train else ()
         if row.kind == "composed":
             composed = q.Composed.model_validate_json(event)
-            names = tuple(c.entry for c in decided.lane.train.carriages) if decided.lane.train else ()
             self._open = Landed(row=row.seq, fork=decided.lane.fork, composed=composed, entries=names)
-        elif decided.lane.train is None and any(move.to is q.EntryState.LANDED for move in decided.moves):
+        elif self._open and names:  # a red train goes on as its green prefix
+            self._open = self._open.model_copy(update={"entries": names})
+        elif row.kind == "head_read" and any(move.to is q.EntryState.LANDED for move in decided.moves):
             return self._open
         return None
 

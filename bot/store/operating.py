@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from bot.errors import Rejected
-from bot.rules.lanes import kind_of
+from bot.rules.lane_turn import kind_of
 from bot.rules.operating import operated, reopening
 from bot.rules.states import LANE_MOVES, may, move
 from bot.store import audit, inbox

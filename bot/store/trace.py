@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from bot.store.connection import from_ms
@@ -71,9 +72,11 @@ class Traces(Part):
         )  # fmt: skip
 
     async def verdict_of(self, lane: str, train: int) -> str | None:
-        """What the checks of a train gave, as its row says it."""
-        sql = "SELECT why FROM audit WHERE subject = ? AND kind = 'checked' AND seq > ? ORDER BY seq LIMIT 1"
-        row = await self.database.row(sql, lane, train)
+        """What the last checks of a train gave, as its row says it."""
+        sql = """SELECT kind, why FROM audit WHERE subject = ? AND kind IN ('checked', 'confirmed', 'composed')
+            AND seq > ? ORDER BY seq"""
+        rows = await self.database.rows(f"{sql} LIMIT 64", lane, train)
+        row = next((one for one, next_one in pairwise(rows) if next_one["kind"] != "checked"), None)
         return row["why"] if row else None
 
     async def composed_once(self, lane: str, commit: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from bot.rules.lanes import kind_of
+from bot.rules.lane_turn import kind_of
 from bot.store.connection import Connection, Row, from_ms, to_ms
 from bot.store.database import Part
 from bot.store.operating import find
