@@ -86,3 +86,8 @@ class Policy(Described):
     models: Models = Models()
     merge: Literal["rebase", "squash"] = "rebase"
     """how an approved ticket lands on the base branch"""
+    rungs: Literal["line", "safe", "driver"] = "line"
+    """how far a conflict may climb before its author is asked: git's line merge; changes that only touch, and union files;
+    the operator's merge driver. What a higher rung merged lands only behind a green check"""
+    union: tuple[Glob, ...] = ()
+    """files in which both sides' lines are kept, ours first (from rung safe on)"""

@@ -45,5 +45,8 @@ class Settings(Described):
     """what the scripted harness plays"""
     copilot_bin: Path | None = None
     """Copilot CLI's native binary; unset: the one under .tools"""
+    merge_driver: str = ""
+    """a merge driver that you installed, as git calls one (%O %A %B: base, ours, theirs; %P: the path); it writes %A and
+    exits 0. It runs as the server does, on what agents wrote: take one that only reads and writes these files"""
     sandbox: Literal["required", "reduced", "off"] = "required"
     """how agents and checks are confined; off only against a GitHub on loopback"""

@@ -10,6 +10,7 @@ import click
 
 from bot.bench import landing, workload
 from bot.bench import probes as probing
+from bot.bench import queue as queues
 from bot.cli.options import FOLDER
 from bot.clock import SystemClock
 from bot.errors import Misconfigured
@@ -47,6 +48,37 @@ def merge(repo: Path | None, files: int | None, changes: int, skip: int, rounds:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     click.echo(json.dumps(found, indent=2) if as_json else _text(found))
+
+
+@bench.command()
+@click.option(
+    "--changes", type=click.IntRange(32, 100_000), default=640, show_default=True, help="to take off the queue"
+)
+@click.option("--rounds", type=click.IntRange(1, 50), default=5, show_default=True)
+@click.option(
+    "--seeds", type=click.IntRange(1, 1000), default=20, show_default=True, help="simulated days of each kind"
+)
+@click.option(
+    "--full", is_flag=True, help="100,000 waiting entries and 1,000,000 audit rows, not a tenth (2 GB of disk)"
+)
+@click.option("--json", "as_json", is_flag=True)
+def queue(changes: int, rounds: int, seeds: int, full: bool, as_json: bool) -> None:
+    """What the durable queue costs, whether it grows slower, and what people wait on beside other queues' policies."""
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    # Not in /tmp, which may be memory: durable means a disk.
+    scratch = Path(tempfile.mkdtemp(prefix="interlock-bench-", dir="/var/tmp"))
+    try:
+        found = {
+            "dequeue": queues.dequeue(scratch, changes=changes, rounds=rounds, say=say),
+            "growth": queues.growing(scratch, rounds=rounds, full=full, say=say),
+            "waiting": queues.simulated(seeds=seeds, say=say),
+        }
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    click.echo(json.dumps(found, indent=2) if as_json else queues.text(found))
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -6,26 +6,34 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
+from bot.cli.configuration import read_settings
 from bot.cli.options import FOLDER
 from bot.cli.requests import Refused, read
 from bot.clock import SystemClock
 from bot.errors import Misconfigured
+from bot.github.read import read_policy
 from bot.merge.lander import Lander
 from bot.merge.local import LocalRemote
 from bot.ports import Checker, CheckVerdict, Clock, Confirmation, Remote
+from bot.rules import risk
 from bot.runners.sandbox import Sandbox, SandboxChecker, area_for, emptied
 from bot.store.store import SqliteStore, open_store
 from schemas import lane as q
 from schemas.base import CheckCommand
 from schemas.change_request import ChangeRequest
+from schemas.policy import Policy
 
+UpTo = Literal["line", "safe", "driver"]
 PROGRESS_EVERY = 1000
-DECIDED = (q.EntryState.LANDED, q.EntryState.NOOP, q.EntryState.REWORK, q.EntryState.QUARANTINED)
+DECIDED = (
+    q.EntryState.LANDED, q.EntryState.NOOP, q.EntryState.REWORK, q.EntryState.QUARANTINED, q.EntryState.HELD
+)  # fmt: skip
 TAKEN = "the id is known with another content: give a new change a new id"
 
 
@@ -59,29 +67,83 @@ class Stopwatch:
             self.seconds += time.perf_counter() - self._began
 
 
+class Progress:
+    """`Lander.on_step`: a line on stderr now and then, in long runs."""
+
+    def __init__(self, submitted: int) -> None:
+        self._submitted, self._landed, self._said, self._train = submitted, 0, 0, 0
+
+    def __call__(self, lane: q.Lane, event: q.LaneEvent) -> None:
+        """A train whose tip is on the branch has landed."""
+        if isinstance(event, q.Composed):
+            self._train = sum(result.outcome is q.Outcome.COMPOSED for result in event.results)
+        elif isinstance(event, q.HeadRead) and event.contains and lane.train is None:
+            self._landed += self._train
+            if self._landed - self._said >= PROGRESS_EVERY:
+                self._said = self._landed
+                click.echo(f"{self._landed} landed of {self._submitted} submitted now", err=True)
+
+
 @click.command()
 @click.option("--repo", type=FOLDER, required=True, help="bare or not")
 @click.option("--target", required=True, help="the branch or full ref to land on")
 @click.option("--requests", type=click.Path(path_type=Path), required=True, help="a folder of .json, or a .jsonl")
 @click.option("--threads", type=click.IntRange(1, 64), default=2, show_default=True)
 @click.option("--check", help="a shell command that must exit 0 on what lands")
-@click.option("--rungs", type=click.Choice(["line"]), default="line", show_default=True, expose_value=False,
-              help="how conflicts are resolved")  # fmt: skip
+@click.option(
+    "--rungs", type=click.Choice(["line", "safe", "driver"]), help="how far a conflict may climb; needs --check"
+)
+@click.option("--policy", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="an interlock.yml: its protected paths hold, its checks, rungs and union files count")  # fmt: skip
 @click.option("--db", type=click.Path(path_type=Path, dir_okay=False), help="[default: in the git dir]")
 @click.option("--json", "as_json", is_flag=True)
 def merge(
-    repo: Path, target: str, requests: Path, threads: int, check: str | None, db: Path | None, as_json: bool
-) -> None:
+    repo: Path, target: str, requests: Path, threads: int, check: str | None, rungs: UpTo | None, policy: Path | None,
+    db: Path | None, as_json: bool,
+) -> None:  # fmt: skip
     """Land change requests on a local branch, each exactly once; run it again after a crash and it goes on."""
-    report, stopped = asyncio.run(_run(repo, target, requests, check, threads, db))
+    report, stopped = asyncio.run(_run(repo, target, requests, threads, _rules(check, rungs, policy), db))
     click.echo(json.dumps(report, indent=2) if as_json else _text(report))
     if stopped:
         click.echo(f"interlock: {stopped}", err=True)
     sys.exit(1 if stopped or report["rework"] or report["quarantined"] or report["open"] else 0)
 
 
+@dataclass(frozen=True)
+class Rules:
+    """What the options ask of every request."""
+
+    checks: tuple[CheckCommand, ...]
+    rungs: q.Rungs
+    driver: str
+    policy: Policy | None
+
+    def entry(self, lane: str, change: ChangeRequest) -> q.NewEntry:
+        """A request as it enters the queue; a policy may hold it for a person."""
+        held: tuple[str, ...] = ()
+        if self.policy is not None:
+            held = risk.holds(change.patch, protected=self.policy.protected, tested=bool(self.checks))
+        return q.NewEntry(
+            id=change.id, lane=lane, change=change, owns=change.owns, checks=self.checks, rungs=self.rungs, held=held
+        )
+
+
+def _rules(check: str | None, rungs: UpTo | None, file: Path | None) -> Rules:
+    """Raises Misconfigured for a broken policy, or rungs that nothing stands behind."""
+    policy, fault = read_policy(file.read_bytes()) if file else (None, "")
+    if fault:
+        raise Misconfigured(fault.removesuffix(" The defaults apply."))
+    own = (CheckCommand(name="check", command=check, standing=True),) if check else ()
+    checks = (*own, *(policy.checks if policy else ()))
+    upto: UpTo = rungs or (policy.rungs if policy else "line")
+    driver = read_settings().merge_driver if upto == "driver" else ""
+    if upto == "driver" and not driver:
+        raise Misconfigured("--rungs driver needs a merge driver: set INTERLOCK_MERGE_DRIVER to its command")
+    return Rules(checks, q.Rungs(upto=upto, union=policy.union if policy else ()), driver, policy)
+
+
 async def _run(
-    repo: Path, target: str, requests: Path, check: str | None, threads: int, db: Path | None
+    repo: Path, target: str, requests: Path, threads: int, rules: Rules, db: Path | None
 ) -> tuple[dict[str, Any], str]:
     """Do it; the report of contract.md, and why it stopped early if it did."""
     began = time.perf_counter()
@@ -104,7 +166,7 @@ async def _run(
             raise Misconfigured(f"this database is the queue of {known}: name another one with --db")
         await store.set_meta("repository", str(local.git_dir))
         checker: Checker = NoChecks()
-        if check:
+        if rules.checks:
             sandbox = Sandbox("required", area_for(Path(f"{database.resolve()}.work")))
             stack.enter_context(emptied(sandbox.area))
             if problems := await sandbox.self_test():
@@ -113,10 +175,9 @@ async def _run(
         lander = Lander(
             queue=store, remote=remote, checker=checker,
             confirmer=Everybody(), clock=clock, owner=store.owner, faults=stopwatch, threads=threads,
-            looks_again=True,
+            looks_again=True, driver=rules.driver, on_step=Progress(len(changes)),
         )  # fmt: skip
-        checks = (CheckCommand(name="check", command=check, standing=True),) if check else ()
-        entries = [q.NewEntry(id=c.id, lane=lane, change=c, owns=c.owns, checks=checks) for c in changes]
+        entries = [rules.entry(lane, change) for change in changes]
         taken = dict.fromkeys(name for name, same in await store.enqueue(entries, clock.wall()) if not same)
         refused = [one for one in given if isinstance(one, Refused)] + [Refused(name, TAKEN) for name in taken]
         stopped = await drive(store, lander, lane, clock)
@@ -142,8 +203,6 @@ async def drive(store: SqliteStore, lander: Lander, lane: str, clock: Clock) -> 
             await clock.sleep(max((min(due) - clock.wall()).total_seconds(), 0.05))
             continue
         done = sum(entry.state in (q.EntryState.LANDED, q.EntryState.NOOP) for entry in entries)
-        if len(entries) >= PROGRESS_EVERY:
-            click.echo(f"{done} of {len(entries)} landed", err=True)
         rework = [entry for entry in entries if entry.state is q.EntryState.REWORK]
         conflicts = [entry.id for entry in rework if entry.error_class is q.ErrorClass.CONFLICT]
         if done == landed or not conflicts:
@@ -160,13 +219,22 @@ def _report(entries: Sequence[q.Entry], refused: Sequence[Refused]) -> dict[str,
         return {"reason": entry.error, "evidence": evidence}
 
     quarantined = [{"id": e.id, "class": e.error_class, **why(e)} for e in by_state[q.EntryState.QUARANTINED]]
+    held = [
+        {
+            "id": entry.id,
+            "class": "policy",
+            "reason": f"a person must release it: {'; '.join(entry.held)}",
+            "evidence": None,
+        }
+        for entry in by_state[q.EntryState.HELD]
+    ]
     invalid = [{"id": one.id, "class": "invalid", "reason": one.reason, "evidence": None} for one in refused]
     return {
         "submitted": len(entries) + len(refused),
         "landed": [{"id": entry.id, "commit": entry.commit} for entry in by_state[q.EntryState.LANDED]],
         "noop": [entry.id for entry in by_state[q.EntryState.NOOP]],
         "rework": [{"id": entry.id, **why(entry)} for entry in by_state[q.EntryState.REWORK]],
-        "quarantined": quarantined + invalid,
+        "quarantined": quarantined + held + invalid,
         "open": [entry.id for entry in entries if entry.state not in DECIDED],
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from pydantic import TypeAdapter
 
+from bot.cli.configuration import read_settings
 from bot.cli.place import Place, at_place, opened
 from bot.cli.text import echo_json, one_line
 from bot.merge.commits import Landed
@@ -27,12 +28,11 @@ _INSTANT = re.compile(r'(T\d\d:\d\d:\d\d)(?:\.(\d{3})\d*)?(?=Z"|\+00:00")')
 @click.command()
 @click.option("--ticket", help="its lanes, and its decisions")
 @click.option("--lane", help="one lane")
-@click.option("--driver", default="", help="the merge driver, where one was used")
 @at_place
 @click.option("--json", "as_json", is_flag=True, help="one JSON document")
-def replay(place: Place, ticket: str | None, lane: str | None, driver: str, as_json: bool) -> None:
+def replay(place: Place, ticket: str | None, lane: str | None, as_json: bool) -> None:
     """Compose landed trains anew, beside the repository, and require the same commits. Exit 1 at the first difference."""
-    report = asyncio.run(_run(place, ticket, lane, driver))
+    report = asyncio.run(_run(place, ticket, lane))
     difference = report["difference"]
     if as_json:
         echo_json(report)
@@ -44,12 +44,12 @@ def replay(place: Place, ticket: str | None, lane: str | None, driver: str, as_j
     sys.exit(1 if difference else 0)
 
 
-async def _run(place: Place, ticket: str | None, lane: str | None, driver: str) -> dict[str, Any]:
+async def _run(place: Place, ticket: str | None, lane: str | None) -> dict[str, Any]:
     async with opened(place) as store:
         lanes, tickets, only = await _asked(store, ticket, lane)
         report: dict[str, Any] = {"lanes": lanes, "trains": 0, "commits": 0, "decisions": 0, "difference": None}
         for key in lanes:
-            await _lane(place, store, key, only, driver, report)
+            await _lane(place, store, key, only, report)
             if report["difference"]:
                 return report
         for name in tickets:
@@ -75,9 +75,9 @@ async def _asked(store: SqliteStore, ticket: str | None, lane: str | None) -> tu
 
 
 # --- trains -----------------------------------------------------------------------------------------------------------
-async def _lane(place: Place, store: SqliteStore, key: str, only: str, driver: str, report: dict[str, Any]) -> None:
+async def _lane(place: Place, store: SqliteStore, key: str, only: str, report: dict[str, Any]) -> None:
     """Every landed train of a lane, in order."""
-    fold, seen = Fold(), Landed()
+    fold, seen, driver = Fold(), Landed(), read_settings().merge_driver
     with beside(place.git_dir_of(key)) as scratch:
         async for link in store.links(key):
             try:

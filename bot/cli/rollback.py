@@ -22,6 +22,7 @@ from bot.store.store import SqliteStore
 from schemas.change_request import ChangeRequest
 from schemas.lane import EntryState
 
+THREADS = 2
 LONGEST = 180
 """Characters of the change's id that the rollback's id keeps; an id has 200 at most."""
 
@@ -121,7 +122,9 @@ async def _landed(git_dir: Path, database: Path, ref: str, change: ChangeRequest
     with tempfile.TemporaryDirectory(prefix="interlock-rollback-") as folder:
         file = Path(folder, "rollback.json")
         file.write_text(json.dumps(change.model_dump(mode="json", by_alias=True)), "utf-8")
-        report, stopped = await landing._run(git_dir, ref, Path(folder), check, 2, database)
+        report, stopped = await landing._run(
+            git_dir, ref, Path(folder), THREADS, landing._rules(check, None, None), database
+        )
     about: dict[str, Any] = {"head": report["head"], "state": "noop", "reason": "nothing of it was left"}
     if change.id in report["open"]:
         about |= {"state": "open", "reason": stopped}

@@ -10,7 +10,7 @@ from bot.rules.operating import REOPENABLE
 from schemas import events as e
 from schemas.base import Evidence
 from schemas.effects import RunAgent
-from schemas.lane import EntryState, ErrorClass
+from schemas.lane import EntryState, ErrorClass, Rungs
 from schemas.policy import PolicyCheck
 from schemas.ticket import RunState, TaskProgress, TaskState, Ticket, TicketState
 
@@ -71,7 +71,8 @@ def run_succeeded(turn: Turn, event: e.RunSucceeded) -> None:
     turn.because(f"{change.id} submitted" + (f", held: {'; '.join(holds)}" if holds else ""))
     gate = {check.command: check for check in (*item.task.checks, *fast_checks(turn.ticket))}
     turn.put(change.id, turn.ticket.lane, task=item.task.id, change=change, owns=change.owns,
-             checks=tuple(gate.values()), held=holds)  # fmt: skip
+             checks=tuple(gate.values()), held=holds,
+             rungs=Rungs(upto=turn.ticket.policy.rungs, union=turn.ticket.policy.union))  # fmt: skip
     if holds:
         turn.comment(f"held:{change.id}", messages.held(item.task, change.id, holds))
 

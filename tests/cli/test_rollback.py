@@ -169,12 +169,12 @@ def test_the_rest_is_as_if_it_had_landed_alone(tmp_path: Path, repo: Path, seed:
     if found.gone:
         return
     assert target.oid in taken and found.tree is not None
-    tree: str | None = objects.tree_of(start)
+    alone: str | None = objects.tree_of(start)
     for commit in made:
-        if commit.oid not in taken and tree is not None:
-            tree = _onto(objects, commit, tree)
-    if tree is not None:
-        assert found.tree == tree
+        if commit.oid not in taken and alone is not None:
+            alone = _onto(objects, commit, alone)
+    if alone is not None:
+        assert found.tree == alone
         if found.tree != objects.tree_of(head):
             assert request(objects, "rollback/x", head, found).base == head
 

@@ -88,7 +88,7 @@ async def test_all_kinds_of_entry_are_kept(tmp_path: Path) -> None:
             ],
             T0,
         )
-        first, second = await store.report(BASE)
+        first, second = await store.entries(BASE, ["s", "r"])
         assert (first.series, second.rebase, first.change) == (series, rebase, None)
 
 
