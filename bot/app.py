@@ -155,7 +155,13 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
             await loop.run()
 
         public = server.public(store, clock, secret, settings.data_dir, metrics, arrived=loop.deliveries.set)
-        admin = server.admin(store, clock, metrics, settings.api_token.get_secret_value(), named)
+
+        def operated() -> None:
+            loop.events.set()
+            loop.lanes.set()
+
+        token = settings.api_token.get_secret_value()
+        admin = server.admin(store, clock, metrics, token, named, operated)
         public_url = await _listen(stack, public, settings.host, settings.port)
         admin_url = await _listen(stack, admin, settings.admin_host, settings.admin_port)
         background = [asyncio.create_task(work()), asyncio.create_task(_keep_up(app, store, clock))]

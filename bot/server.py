@@ -16,11 +16,14 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from pydantic import ValidationError
 
-from bot.errors import Transient
+from bot.errors import Rejected, Transient
 from bot.metrics import Metrics
 from bot.ports import Clock, Store
-from bot.store.views import Views
+from bot.store.operating import Unknown
+from bot.store.store import SqliteStore
+from schemas.commands import Command
 
 MAX_BODY = 25 * 2**20
 MIN_FREE_BYTES = 256 * 2**20
@@ -96,12 +99,18 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def admin(views: Views, clock: Clock, metrics: Metrics, token: str, named: asyncio.Event) -> web.Application:
-    """GET /readyz, /metrics, /snapshot and /queue. `named` is set once GitHub has said which App we are."""
+def admin(
+    store: SqliteStore, clock: Clock, metrics: Metrics, token: str, named: asyncio.Event, operated: Callable[[], None]
+) -> web.Application:
+    """GET /readyz, /metrics, /snapshot and /queue, POST /commands. `named` is set once GitHub has said which App we
+    are; `operated` is called after each command that was done."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not _admitted(request, token):
+        if request.method == "POST":  # looking is for whoever is on this machine, acting is not
+            if not _has_token(request, token):
+                raise web.HTTPUnauthorized(text="send the API token as a bearer token")
+        elif not _admitted(request, token):
             raise web.HTTPUnauthorized(text="come from loopback, or send the API token as a bearer token")
         return await handler(request)
 
@@ -110,22 +119,39 @@ def admin(views: Views, clock: Clock, metrics: Metrics, token: str, named: async
         return web.json_response({"ready": not missing, "missing": missing}, status=503 if missing else 200)
 
     async def numbers(request: web.Request) -> web.Response:
-        now = await views.snapshot(clock.wall())
+        now = await store.snapshot(clock.wall())
         body = metrics.page(now.tickets, now.entries, now.effects, now.oldest_event_seconds, now.audit_records)
         return web.Response(body=body, content_type="text/plain", charset="utf-8")
 
     async def snapshot(request: web.Request) -> web.Response:
-        now = await views.snapshot(clock.wall())
+        now = await store.snapshot(clock.wall())
         return web.json_response(now.model_dump(mode="json"))
 
     async def queue(request: web.Request) -> web.Response:
         columns = ("lane", "id", "state", "attempts", "error_class", "error", "commit")
-        rows = [row.model_dump(mode="json") for row in await views.report_rows()]
+        rows = [row.model_dump(mode="json") for row in await store.report_rows()]
         lines = "".join(_row("td", (row[name] for name in columns)) for row in rows)
         body = f"<h1>Merge queue</h1><table><thead>{_row('th', columns)}</thead><tbody>{lines}</tbody></table>"
         return web.Response(text=_PAGE.format(body=body), content_type="text/html")
 
+    async def commands(request: web.Request) -> web.Response:
+        try:
+            command = Command.model_validate_json(await request.read())
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "the body"
+            return web.json_response({"message": f"{key}: {first['msg']}"}, status=400)
+        try:
+            done = await store.operate(command, clock.wall())
+        except Rejected as error:
+            return web.json_response({"message": str(error)}, status=404 if isinstance(error, Unknown) else 409)
+        except Transient as error:
+            return web.json_response({"message": str(error)}, status=503)
+        operated()
+        return web.json_response(done.model_dump(mode="json"))
+
     app = web.Application(middlewares=[guard])
+    app.router.add_post("/commands", commands)
     for path, page in (("/readyz", readyz), ("/metrics", numbers), ("/snapshot", snapshot), ("/queue", queue)):
         app.router.add_get(path, page)
     return app
@@ -135,9 +161,13 @@ def _row(tag: str, cells: Iterable[object]) -> str:
     return "<tr>" + "".join(f"<{tag}>{escape(str(cell or ''))}</{tag}>" for cell in cells) + "</tr>"
 
 
-def _admitted(request: web.Request, token: str) -> bool:
+def _has_token(request: web.Request, token: str) -> bool:
     given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    if token and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode()):
+    return bool(token) and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
+
+
+def _admitted(request: web.Request, token: str) -> bool:
+    if _has_token(request, token):
         return True
     host = (request.host or "").rsplit(":", 1)[0].strip("[]")
     # A name in Host would let a web page reach us through a name that resolves to loopback (DNS rebinding).

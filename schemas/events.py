@@ -242,6 +242,12 @@ class EntryReturned(EntryEvent, kind="entry_returned"):
     evidence: Evidence
 
 
+class EntryReopened(EntryEvent, kind="entry_reopened"):
+    """An operator put an entry of this ticket back into the queue."""
+
+    by: str
+
+
 class LaneStopped(TicketEvent, kind="lane_stopped"):
     """The lane is frozen or paused; nothing of this ticket lands until it is open again."""
 
@@ -265,7 +271,7 @@ class Ticked(TicketEvent, kind="ticked"):
 OnIssues = IssueLabelled | IssueUnlabelled | IssueClosed | CommentAdded
 OnBranches = ReviewSubmitted | PullRequestClosed | BranchPushed | BaseMoved | ButtonPressed
 OfAgents = QuestionsAsked | ScopeSubmitted | PlanSubmitted | AgentDeclined | AgentFailed | RunSucceeded | RunFailed
-OfTheQueue = EntryLanded | EntryReturned | LaneStopped | LaneOpened
+OfTheQueue = EntryLanded | EntryReturned | EntryReopened | LaneStopped | LaneOpened
 OfTheRest = RepositoryRead | RepositoryRefused | PullRequestOpened | TrialComposed | EffectGaveUp | Ticked
 Event = Annotated[OnIssues | OnBranches | OfAgents | OfTheQueue | OfTheRest, Field(discriminator="kind")]
 

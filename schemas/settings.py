@@ -36,7 +36,7 @@ class Settings(Described):
     webhook_secret: SecretStr = SecretStr("")
     """what GitHub signs deliveries with"""
     api_token: SecretStr = SecretStr("")
-    """opens the admin listener from outside of loopback"""
+    """opens the admin listener from outside of loopback, and is needed for commands to it from anywhere"""
     runners: Annotated[int, Field(ge=1, le=64)] = 4
     """agent runs at the same time"""
     harness: Literal["copilot", "scripted"] = "copilot"

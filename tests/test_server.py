@@ -102,7 +102,7 @@ async def test_an_unknown_event_is_accepted(client: Client) -> None:
 
 
 async def test_the_admin_pages_are_for_loopback_or_the_token(store: SqliteStore) -> None:
-    app = server.admin(store, SystemClock(), Metrics(), token="t0ken", named=asyncio.Event())
+    app = server.admin(store, SystemClock(), Metrics(), token="t0ken", named=asyncio.Event(), operated=lambda: None)
     async with TestClient(TestServer(app)) as client:
         assert (await client.get("/snapshot")).status == 200
         assert "interlock_tickets" in await (await client.get("/metrics")).text()

@@ -11,13 +11,17 @@ from bot.errors import InterlockError, Misconfigured
 from bot.standin.errors import NoScene, Refused
 
 COMMANDS = {
-    "audit": "Verify and export the record of every decision",
+    "audit": "Show, verify and export the record of every decision",
     "bench": "Measure the merge queue beside its peers",
     "demo": "Run the main job on this machine, with the real Copilot CLI",
     "merge": "Land change requests on a local branch, without GitHub",
+    "queue": "What waits, what failed and why; retry, release or drop it",
+    "replay": "Compose what landed anew, and require the same commits",
+    "rollback": "Take a landed change back",
     "schema": "Print a JSON Schema",
     "serve": "The server: receive webhooks and work on what they ask for",
     "standin": "The local GitHub alone",
+    "why": "From a commit, a line or an issue to everything that led to it",
 }
 """Each is defined in the module of its name; a list of them imports none."""
 

@@ -15,6 +15,15 @@ _REF = re.compile(r"(?!.*(?:\.\.|/HEAD\Z))refs(?:/(?![-.])[\w.+=#@,-]{1,200}(?<!
 """Narrower than git's own rule: no name that a shell, an option parser or a reader could take for something else."""
 
 
+def find_git_dir(path: Path) -> Path:
+    """The git dir that all work trees of a repository share. Raises Misconfigured if there is none."""
+    found = pygit2.discover_repository(str(path))
+    if found is None:
+        raise Misconfigured(f"{path} is not a git repository")
+    shared = Path(found, "commondir")  # a linked work tree names the repository's own directory in it
+    return Path(found, shared.read_text("utf-8").strip() if shared.exists() else "").resolve()
+
+
 class LocalRemote:
     """`bot.ports.Remote` on a repository of the operator's, bare or not."""
 
@@ -22,12 +31,8 @@ class LocalRemote:
         """Raises Misconfigured if there is no repository, or the ref is no safe name or checked out in a work tree."""
         if not _REF.fullmatch(ref):
             raise Misconfigured(f"{ref!a:.200} is no safe ref: take ASCII letters, digits and _.+=#@,- between slashes")
-        found = pygit2.discover_repository(str(path))
-        if found is None:
-            raise Misconfigured(f"{path} is not a git repository")
+        self.git_dir = find_git_dir(path)
         pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, True)
-        shared = Path(found, "commondir")  # a linked work tree names the repository's own directory in it
-        self.git_dir = Path(found, shared.read_text("utf-8").strip() if shared.exists() else "").resolve()
         place = ""
         for line in run_git(self.git_dir, "worktree", "list", "--porcelain").stdout.splitlines():
             if line.startswith("worktree "):

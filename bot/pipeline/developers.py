@@ -6,6 +6,7 @@ ticket's lane. `after` and new runs start from landed commits only.
 
 from bot.pipeline import messages
 from bot.pipeline.turn import INTERRUPTED_LIMIT, Said, Turn
+from bot.rules.operating import REOPENABLE
 from schemas import events as e
 from schemas.base import Evidence
 from schemas.effects import RunAgent
@@ -107,7 +108,12 @@ def change_landed(turn: Turn, event: e.EntryLanded) -> None:
 def change_returned(turn: Turn, event: e.EntryReturned) -> None:
     """The queue sent a change back: to the agent with the evidence, or to a person."""
     item = turn.task(event.task)
-    if item is None or item.change != event.entry or item.state is not TaskState.SUBMITTED:
+    if item is None or item.change != event.entry or item.state not in (TaskState.SUBMITTED, TaskState.HELD):
+        return
+    if event.state is EntryState.CANCELLED:
+        turn.move_task(item, "fail", evidence=event.evidence)
+        turn.because(f"{event.entry}: {event.evidence.reason}")
+        turn.comment(f"dropped:{event.entry}:{turn.ticket.version}", messages.quarantined(item.task, event.evidence))
         return
     theirs = event.error_class in (ErrorClass.INVALID, ErrorClass.POLICY)
     if event.state is EntryState.REWORK or (event.state is EntryState.QUARANTINED and theirs):
@@ -116,6 +122,14 @@ def change_returned(turn: Turn, event: e.EntryReturned) -> None:
         turn.move_task(item, "quarantine", evidence=event.evidence)
         turn.because(f"{event.entry} is in quarantine: {event.evidence.reason}")
         turn.comment(f"quarantined:{event.entry}", messages.quarantined(item.task, event.evidence))
+
+
+def change_reopened(turn: Turn, event: e.EntryReopened) -> None:
+    """An operator put the change back into the queue: its task waits for it again."""
+    item = turn.task(event.task)
+    if item and item.change == event.entry and item.state in REOPENABLE:
+        turn.move_task(item, "release" if item.state is TaskState.HELD else "requeue")
+        turn.because(f"{event.entry} is back in the queue, by {event.by}")
 
 
 def release(turn: Turn, event: Said, change: str) -> str:

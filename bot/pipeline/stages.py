@@ -73,6 +73,7 @@ _REACTIONS: dict[type[Frozen], Reaction] = dict(
         _on(e.RunFailed, developers.run_failed),
         _on(e.EntryLanded, developers.change_landed, merge_queue.entry_landed),
         _on(e.EntryReturned, developers.change_returned, merge_queue.entry_returned),
+        _on(e.EntryReopened, developers.change_reopened),
         _on(e.LaneStopped, merge_queue.lane_stopped),
         _on(e.LaneOpened, merge_queue.lane_opened),
         _on(e.TrialComposed, merge_queue.trial_composed),

@@ -41,11 +41,11 @@ TASK_MOVES: Final = _moves(
     (K.WAITING, {"free": K.READY}),
     (K.READY, {"start": K.RUNNING}),
     (K.RUNNING, {"submit": K.SUBMITTED, "hold": K.HELD, "return": K.READY, "fail": K.FAILED}),
-    (K.HELD, {"release": K.SUBMITTED, "land": K.LANDED, "return": K.READY}),
+    (K.HELD, {"release": K.SUBMITTED, "land": K.LANDED, "return": K.READY, "fail": K.FAILED}),
     (K.SUBMITTED, {"land": K.LANDED, "return": K.READY, "fail": K.FAILED, "quarantine": K.QUARANTINED}),
     (K.LANDED, {"return": K.READY}),
-    (K.FAILED, {"retry": K.READY}),
-    (K.QUARANTINED, {"retry": K.READY}),
+    (K.FAILED, {"retry": K.READY, "requeue": K.SUBMITTED}),
+    (K.QUARANTINED, {"retry": K.READY, "requeue": K.SUBMITTED}),
     *((state, {"cancel": K.CANCELLED}) for state in K if state not in (K.LANDED, K.CANCELLED)),
 )
 

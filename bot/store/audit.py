@@ -7,6 +7,7 @@ check an export without this code.
 
 import hashlib
 import json
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TextIO
 
@@ -17,6 +18,8 @@ from schemas.audit import AuditRow
 
 GENESIS: Final = "0" * 64
 """What stands before the first row."""
+
+LINKS_AT_ONCE: Final = 100
 
 _ANCHOR: Final = "audit-head"
 
@@ -53,8 +56,8 @@ def chain_hash(previous: str, row: dict[str, Any]) -> str:
     return hashlib.sha256(f"{previous}\n{canonical}".encode("ascii")).hexdigest()
 
 
-def append(conn: Connection, now: datetime, record: Record) -> None:
-    """Append a row in the caller's transaction."""
+def append(conn: Connection, now: datetime, record: Record) -> int:
+    """Append a row in the caller's transaction; returns its number."""
     last = conn.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
     seq, previous = (last["seq"] + 1, last["hash"]) if last else (1, GENESIS)
     at, event, decision = to_ms(now), _keep_text(conn, record.event), _keep_text(conn, record.decision)
@@ -62,6 +65,7 @@ def append(conn: Connection, now: datetime, record: Record) -> None:
     head = chain_hash(previous, {**row, "at": _shown(at)})
     insert(conn, "audit", **row, at=at, previous=previous, hash=head)
     upsert(conn, "meta", "key", key=_ANCHOR, value=f"{seq}:{head}")
+    return int(seq)
 
 
 def _keep_text(conn: Connection, text: str) -> str:
@@ -113,8 +117,48 @@ _HISTORY: Final = """SELECT a.*, e.body AS event_text, d.body AS decision_text F
     LEFT JOIN texts e ON e.digest = a.event LEFT JOIN texts d ON d.digest = a.decision """
 
 
+class Link(NamedTuple):
+    """A row with its texts; None for one that was erased, empty for one that there never was."""
+
+    row: AuditRow
+    event: str | None
+    decision: str | None
+
+
+def _row_of(found: Row) -> AuditRow:
+    return AuditRow.model_validate(_exported(found))
+
+
 class AuditLog(Part):
-    """The chain as the loop's neighbours read it: verify, replay, export, forget."""
+    """The chain as the loop's neighbours read it: verify, show, replay, export, forget."""
+
+    async def newest(self, subject: str, last: int) -> tuple[Sequence[tuple[AuditRow, bool]], int]:
+        """The last rows (of one subject, or "" of all), oldest first, and whether a text was erased; how many there are."""
+        which, values = ("WHERE a.subject = ? ", (subject,)) if subject else ("", ())
+        sql = f"""SELECT a.*, COALESCE(e.erased, 0) + COALESCE(d.erased, 0) AS erased FROM audit a
+            LEFT JOIN texts e ON e.digest = a.event LEFT JOIN texts d ON d.digest = a.decision
+            {which} ORDER BY a.seq DESC LIMIT ?"""
+        rows = await self.database.rows(sql, *values, last)
+        many = (await self.database.rows(f"SELECT COUNT(*) AS n FROM audit a {which}", *values))[0]["n"]
+        return [(_row_of(row), bool(row["erased"])) for row in reversed(rows)], many
+
+    async def subjects(self) -> Sequence[str]:
+        """Every ticket and lane that the chain is about."""
+        return [row["subject"] for row in await self.database.rows("SELECT DISTINCT subject FROM audit ORDER BY 1")]
+
+    async def links(self, subject: str) -> AsyncIterator[Link]:
+        """One subject's rows with their texts, oldest first; a few at a time, however many there are."""
+        after = 0
+        while True:
+            sql = _HISTORY + "WHERE a.subject = ? AND a.seq > ? ORDER BY a.seq LIMIT ?"
+            rows = await self.database.rows(sql, subject, after, LINKS_AT_ONCE)
+            for found in rows:
+                row = _row_of(found)
+                texts = [found[f"{name}_text"] if getattr(row, name) else "" for name in ("event", "decision")]
+                yield Link(row, *texts)
+            if len(rows) < LINKS_AT_ONCE:
+                return
+            after = rows[-1]["seq"]
 
     async def verify(self) -> Verified:
         """Walk the chain and recompute every digest, on one snapshot of the file."""

@@ -26,12 +26,27 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 READERS: Final = 3
 
-VERSION: Final = 1
+VERSION: Final = 2
 """`PRAGMA user_version` of the schema in schema.sql."""
 
 Step = Callable[[Connection], None]
-STEPS: Final[Mapping[int, Step]] = {}
+
+
+def _keep_failures(conn: Connection) -> None:
+    """An entry's last failure stays when it moves on, and is counted."""
+    conn.execute("ALTER TABLE entries ADD COLUMN failures INTEGER NOT NULL DEFAULT 0")
+    conn.execute("ALTER TABLE entries ADD COLUMN failed_at INTEGER")
+    conn.execute("""UPDATE entries SET failures = MAX(attempts, 1), failed_at = COALESCE(settled_at, due_at)
+        WHERE error <> ''""")
+    conn.execute("CREATE INDEX entries_failed ON entries (failed_at) WHERE failed_at IS NOT NULL")
+
+
+STEPS: Final[Mapping[int, Step]] = {1: _keep_failures}
 """From version N to N + 1, filled as releases change the schema; schema.sql is always the newest one."""
+
+
+class InUse(Misconfigured):
+    """Another process holds the database."""
 
 
 class Database:
@@ -127,7 +142,11 @@ def _shared(path: Path) -> Iterator[Connection]:
     with contextlib.closing(connect_reader(path)) as connection:
         found = _version_of(connection)
         if found != VERSION:
-            advice = "start the server once, which upgrades it" if found < VERSION else "use the release that wrote it"
+            advice = (
+                "start the server (or interlock merge) once, which upgrades it"
+                if found < VERSION
+                else "use the release that wrote it"
+            )
             raise Misconfigured(f"{path} has schema {found}, this release reads {VERSION}: {advice}")
         yield connection
 
@@ -145,7 +164,7 @@ def _take_lock(path: Path) -> IO[str]:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
         message = f"{path} is in use by process {holder}: stop that one, or give this one another data directory"
-        raise Misconfigured(message) from error
+        raise InUse(message) from error
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()

@@ -6,7 +6,7 @@ landing.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -27,7 +27,7 @@ VERDICT: Final = TypeAdapter(CheckVerdict)
 
 E = q.EntryState
 _UNDER_WAY: Final = (E.COMPOSED, E.CHECKING, E.LANDING)
-_OPEN: Final = (E.QUEUED, E.HELD, *_UNDER_WAY)
+OPEN: Final = (E.QUEUED, E.HELD, *_UNDER_WAY)
 
 ORDER: Final = "e.accepted_at - 3600000 * e.priority, e.seq"
 """Apply order (decisions.md 7): an hour of waiting is worth one step of priority, so nothing starves. The
@@ -39,7 +39,7 @@ SELECT: Final = """SELECT e.seq, e.id, e.lane, e.ticket, e.task, e.state, e.prio
     e.released_by, b.body FROM entries e JOIN entry_bodies b ON b.seq = e.seq """
 """An entry under the names that its model has."""
 
-_AGAIN: Final = "state = 'queued', due_at = ?, settled_at = NULL, attempts = 0, outcomes = deliveries"
+AGAIN: Final = "state = 'queued', due_at = ?, settled_at = NULL, attempts = 0, outcomes = deliveries"
 """How an entry at rest is opened again: with its counters anew."""
 
 _IN_COLUMNS: Final = {"id", "lane", "ticket", "task", "priority"}
@@ -50,7 +50,7 @@ def _fresh_lane(key: str) -> q.Lane:
     return q.Lane(key=key, ref=key.partition(":")[2])
 
 
-def _save_lane(conn: Connection, lane: q.Lane) -> None:
+def save_lane(conn: Connection, lane: q.Lane) -> None:
     """Write the lane; its lease's columns stay."""
     upsert(
         conn, "lanes", "key", key=lane.key, version=lane.version, state=lane.state, train=lane.train is not None,
@@ -61,7 +61,7 @@ def _save_lane(conn: Connection, lane: q.Lane) -> None:
 def _make_lane(conn: Connection, key: str, fork: Sha | None = None) -> None:
     """Write a fresh lane unless there is one."""
     if conn.execute("SELECT 1 FROM lanes WHERE key = ?", (key,)).fetchone() is None:
-        _save_lane(conn, _fresh_lane(key).model_copy(update={"fork": fork}))
+        save_lane(conn, _fresh_lane(key).model_copy(update={"fork": fork}))
 
 
 def enqueue(conn: Connection, entry: q.NewEntry, now: datetime) -> bool:
@@ -97,7 +97,7 @@ def known_otherwise(entry: q.NewEntry) -> EntryReturned:
 
 def release(conn: Connection, ticket: str, entry: str, by: str, now: datetime) -> None:
     """A person lets an entry go on that was held or set aside, unless its task has a newer one."""
-    sql = f"""UPDATE entries AS e SET {_AGAIN}, released_by = ? WHERE ticket = ? AND id = ?
+    sql = f"""UPDATE entries AS e SET {AGAIN}, released_by = ? WHERE ticket = ? AND id = ?
         AND state IN ('held', 'quarantined') AND (task = '' OR NOT EXISTS (SELECT 1 FROM entries n
         WHERE n.lane = e.lane AND n.ticket = e.ticket AND n.task = e.task AND n.seq > e.seq))"""
     conn.execute(sql, (to_ms(now), by, ticket, entry))
@@ -115,7 +115,7 @@ def _apply_move(conn: Connection, lane: str, move: EntryMove, now: datetime) -> 
     A withdrawn entry stays withdrawn unless it turns out to have landed. Raises Stale when it was about to be
     landed, so that the lander looks again; Rejected for an entry that the lane does not have.
     """
-    sql = "SELECT seq, state, outcomes, attempts, oid FROM entries WHERE lane = ? AND id = ?"
+    sql = "SELECT seq, state, outcomes, attempts, failures, oid FROM entries WHERE lane = ? AND id = ?"
     row = conn.execute(sql, (lane, move.entry)).fetchone()
     if row is None:
         raise Rejected(f"there is no entry {move.entry} in lane {lane}")
@@ -123,18 +123,21 @@ def _apply_move(conn: Connection, lane: str, move: EntryMove, now: datetime) -> 
         if move.to is E.LANDING:
             raise Stale(f"{move.entry} was withdrawn meanwhile")
         return
+    if move.counts:  # the last failure stays, whatever becomes of the entry
+        evidence = move.evidence.model_dump_json() if move.evidence else None
+        failure = {"error_class": move.error_class, "error": move.error, "evidence": evidence, "failed_at": to_ms(now)}
+        update(conn, "entries", "seq = ?", row["seq"], failures=row["failures"] + 1, **failure)
     update(
-        conn, "entries", "seq = ?", row["seq"], state=move.to, error_class=move.error_class, error=move.error,
-        evidence=move.evidence.model_dump_json() if move.evidence else None, oid=move.commit or row["oid"],
+        conn, "entries", "seq = ?", row["seq"], state=move.to, oid=move.commit or row["oid"],
         due_at=to_ms(now + timedelta(seconds=move.delay_seconds)),
-        settled_at=None if move.to in _OPEN else to_ms(now),
+        settled_at=None if move.to in OPEN else to_ms(now),
         outcomes=row["outcomes"] + (move.to not in _UNDER_WAY), attempts=row["attempts"] + move.counts,
     )  # fmt: skip
 
 
-def _entry_of(row: Row) -> q.Entry:
-    """A row of SELECT as the lander sees it."""
-    columns = dict(row)
+def entry_of(row: Row, more: Collection[str] = ()) -> q.Entry:
+    """A row of SELECT as the lander sees it, leaving out `more` columns."""
+    columns = {name: value for name, value in dict(row).items() if name not in more}
     body, evidence = columns.pop("body"), columns.pop("evidence") or "null"
     columns["accepted"], columns["next_try"] = row["accepted"] / 1000, row["next_try"] / 1000
     # One document, read once: the body is most of it. That of a forgotten ticket is empty.
@@ -164,7 +167,7 @@ class QueueTables(Part):
 
     async def retry(self, lane: str, ids: Sequence[str], now: datetime) -> int:
         """Queue entries again that are in rework or quarantine, at their old place; returns how many."""
-        sql = f"UPDATE entries SET {_AGAIN} WHERE lane = ? AND id = ? AND state IN ('rework', 'quarantined')"
+        sql = f"UPDATE entries SET {AGAIN} WHERE lane = ? AND id = ? AND state IN ('rework', 'quarantined')"
         values = [(to_ms(now), lane, name) for name in ids]
         return await self.database.write("retry", lambda conn: conn.executemany(sql, values).rowcount)
 
@@ -182,10 +185,10 @@ class QueueTables(Part):
     async def report(self, lane: str) -> Sequence[q.Entry]:
         """Every entry that this lane ever had, in order of acceptance, without what it would change."""
         sql = SELECT.replace("b.body", "json_remove(b.body, '$.change', '$.series', '$.rebase') AS body")
-        return [_entry_of(row) for row in await self.database.rows(sql + "WHERE lane = ? ORDER BY e.seq", lane)]
+        return [entry_of(row) for row in await self.database.rows(sql + "WHERE lane = ? ORDER BY e.seq", lane)]
 
     async def _entries(self, where: str, *values: object) -> list[q.Entry]:
-        return [_entry_of(row) for row in await self.database.rows(SELECT + where, *values)]
+        return [entry_of(row) for row in await self.database.rows(SELECT + where, *values)]
 
     async def begin(self, lease: Lease, ids: Sequence[str], now: datetime) -> None:
         """See bot.ports.Queue."""
@@ -245,7 +248,7 @@ class QueueTables(Part):
             old = _held(conn, lease)
             if decision.lane.key != lease.key or old["version"] != decision.lane.version - 1:
                 raise Stale(f"lane {lease.key} was decided on meanwhile")
-            _save_lane(conn, decision.lane)
+            save_lane(conn, decision.lane)
             for move in decision.moves:
                 _apply_move(conn, lease.key, move, now)
             for index, emitted in enumerate(decision.emits):

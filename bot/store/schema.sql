@@ -103,12 +103,15 @@ CREATE TABLE entries (
     oid TEXT,
     released_by TEXT NOT NULL DEFAULT '',
     digest TEXT NOT NULL,
+    failures INTEGER NOT NULL DEFAULT 0,
+    failed_at INTEGER,
     UNIQUE (lane, id)
 );
 -- The age term of bot.store.queue: one hour of waiting is worth one step of priority.
 CREATE INDEX entries_due ON entries (lane, accepted_at - 3600000 * priority, seq) WHERE state = 'queued';
 CREATE INDEX entries_next ON entries (due_at) WHERE state = 'queued';
 CREATE INDEX entries_ticket ON entries (ticket, task);
+CREATE INDEX entries_failed ON entries (failed_at) WHERE failed_at IS NOT NULL;
 
 -- Apart from their rows, so that counting and ordering entries never reads megabytes of change requests.
 CREATE TABLE entry_bodies (seq INTEGER PRIMARY KEY REFERENCES entries (seq), body TEXT NOT NULL);

@@ -9,13 +9,15 @@ from bot.store.audit import AuditLog
 from bot.store.connection import Connection, update, upsert
 from bot.store.database import open_database
 from bot.store.inbox import Inbox
+from bot.store.operating import Operating
 from bot.store.outbox import ATTEMPTS, Outbox
 from bot.store.queue import QueueTables
 from bot.store.tickets import Tickets
+from bot.store.trace import Traces
 from bot.store.views import Views
 
 
-class SqliteStore(Inbox, Tickets, Outbox, QueueTables, AuditLog, Views):
+class SqliteStore(Inbox, Tickets, Outbox, QueueTables, Operating, AuditLog, Views, Traces):
     """All durable state of one process."""
 
     async def meta(self, key: str) -> str | None:

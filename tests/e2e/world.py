@@ -28,6 +28,7 @@ from schemas.ticket import Ticket
 ROOT = Path(__file__).parents[2]
 SECRET = "a webhook secret"
 _KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+PEM = _KEY.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 class Zygote:
@@ -179,11 +180,7 @@ async def world(
         )
         app = await github.control("app", {"public_key": public.decode(), "secret": SECRET})
         pem = folder / "app.pem"
-        pem.write_bytes(
-            _KEY.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+        pem.write_bytes(PEM)
         settings = {
             "DATA_DIR": str(folder / "data"), "PORT": "0", "ADMIN_PORT": "0", "GITHUB_API_URL": github.url,
             "GIT_URL": f"{github.url}/{{owner}}/{{repo}}.git", "APP_ID": str(app["app_id"]), "PRIVATE_KEY_FILE": str(pem),

@@ -12,7 +12,7 @@ from schemas import events as e
 from schemas.base import Evidence, Person, RepoRef
 from schemas.decision import Decision
 from schemas.effects import PostComment
-from schemas.lane import Rebase
+from schemas.lane import EntryState, ErrorClass, Rebase
 from schemas.plan import Question, Scope, Task
 from schemas.policy import Attempts, Policy
 from schemas.ticket import RunState, TaskProgress, TaskState, Ticket, TicketState
@@ -112,3 +112,29 @@ def test_answers_may_stand_on_the_next_line_and_a_resumed_question_has_a_deadlin
     assert comments(says(asking, "answer"))[0].startswith("No open question has that number.")
     resumed = says(says(asking, "stop").ticket, "resume").ticket
     assert resumed.state is TicketState.ASKING and resumed.wake_at is not None
+
+
+@pytest.mark.parametrize("state", [TaskState.HELD, TaskState.QUARANTINED, TaskState.FAILED])
+def test_a_change_that_an_operator_puts_back_is_awaited_and_lands(state: TaskState) -> None:
+    item = TaskProgress(task=TASK, state=state, run=RunState.SUCCEEDED, attempt=1, change="o/r#1/1.1")
+    building = ticket(TicketState.BUILDING, item, scope=SCOPE)
+    about = {"ticket": building.id, "entry": "o/r#1/1.1", "entry_kind": "change", "task": TASK.id}
+    again = decide(building, e.EntryReopened.model_validate({**about, "by": "ops"}))
+    assert again.ticket.tasks[0].state is TaskState.SUBMITTED and "by ops" in again.why
+    landed = decide(again.ticket, e.EntryLanded.model_validate({**about, "commit": TIP, "tree": ONTO}))
+    assert landed.ticket.tasks[0].state is TaskState.LANDED
+    other = decide(building, e.EntryReopened.model_validate({**about, "by": "ops", "entry": "o/r#1/1.0"}))
+    assert other.ticket.tasks[0].state is state
+
+
+@pytest.mark.parametrize("state", [TaskState.HELD, TaskState.SUBMITTED])
+def test_a_change_that_an_operator_drops_asks_a_person(state: TaskState) -> None:
+    item = TaskProgress(task=TASK, state=state, run=RunState.SUCCEEDED, attempt=1, change="o/r#1/1.1")
+    event = e.EntryReturned(
+        ticket=TICKET.id, entry="o/r#1/1.1", entry_kind="change", task=TASK.id, state=EntryState.CANCELLED,
+        error_class=ErrorClass.POLICY, evidence=Evidence(reason="taken out of the queue by ops"),
+    )  # fmt: skip
+    dropped = decide(ticket(TicketState.BUILDING, item, scope=SCOPE), event)
+    assert dropped.ticket.tasks[0].state is TaskState.FAILED
+    assert "taken out of the queue by ops" in comments(dropped)[0] and "/interlock retry 1" in comments(dropped)[0]
+    assert says(dropped.ticket, "retry 1").ticket.tasks[0].attempt == 2

@@ -100,12 +100,12 @@ async def test_an_older_database_is_copied_before_it_is_upgraded(tmp_path: Path)
     def step(conn: connection.Connection) -> None:
         conn.execute("ALTER TABLE lanes ADD COLUMN note TEXT NOT NULL DEFAULT ''")
 
-    database.migrate(conn, path, version=2, steps={1: step})
-    assert conn.execute("PRAGMA user_version").fetchone()[0] == 2
+    database.migrate(conn, path, version=database.VERSION + 1, steps={database.VERSION: step})
+    assert conn.execute("PRAGMA user_version").fetchone()[0] == database.VERSION + 1
     assert conn.execute("SELECT note FROM lanes").fetchall() == []
     conn.close()
-    with interpreters.connect(tmp_path / "interlock.db.schema-1") as copy:
-        assert copy.execute("PRAGMA user_version").fetchone() == (1,)
+    with interpreters.connect(tmp_path / f"interlock.db.schema-{database.VERSION}") as copy:
+        assert copy.execute("PRAGMA user_version").fetchone() == (database.VERSION,)
         assert copy.execute("SELECT value FROM meta WHERE key = 'a'").fetchone() == ("b",)
 
 
@@ -120,7 +120,7 @@ async def test_an_upgrade_that_fails_leaves_the_old_schema(tmp_path: Path) -> No
 
     conn = connection.connect_writer(path)
     with pytest.raises(ValueError, match="no"):
-        database.migrate(conn, path, version=2, steps={1: step})
+        database.migrate(conn, path, version=database.VERSION + 1, steps={database.VERSION: step})
     conn.close()
     async with opened(tmp_path) as store:
         assert await value(store.database, "SELECT 1 FROM sqlite_schema WHERE name = 'half'") is None
