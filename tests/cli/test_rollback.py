@@ -183,3 +183,11 @@ def _onto(objects: Objects, commit: Commit, tree: str) -> str | None:
     before = objects.tree_of(commit.parents[0])
     merged = three_way(objects, before, tree, changes_between(objects, before, commit.tree))
     return None if isinstance(merged, Evidence) else merged.tree
+
+
+def test_a_change_that_was_rolled_back_is_gone_whatever_came_later_on_its_lines(tmp_path: Path, repo: Path) -> None:
+    landed(repo, tmp_path, "one", line(repo, 3, "x"))
+    assert rolled(repo, "one")[0] == 0
+    head = landed(repo, tmp_path, "later", line(repo, 3, "y"))
+    code, report, errors = rolled(repo, "one")
+    assert code == 0 and report["state"] == "noop" and git(repo, "rev-parse", "main") == head, errors
