@@ -154,7 +154,7 @@ class Queue(Protocol):
         """Queued entries that are due, in apply order, with their change requests."""
 
     async def entries(self, lane: str, ids: Sequence[str]) -> Sequence[Entry]:
-        """These entries, with their change requests, in the order given."""
+        """These entries, without their change requests, in the order given."""
 
     async def begin(self, lease: Lease, ids: Sequence[str], now: datetime) -> None:
         """Count a delivery for each entry before it is worked on. Raises Stale."""

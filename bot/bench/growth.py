@@ -36,7 +36,7 @@ _FILL_TEXTS: Final = """INSERT INTO texts SELECT event, 'what happened, of which
     FROM audit UNION ALL SELECT decision, 'what it meant, of which this stands for a few hundred bytes', 0 FROM audit"""
 _FILL_ENTRIES: Final = """INSERT INTO entries (lane, id, ticket, task, state, priority, accepted_at, due_at, settled_at, digest)
     SELECT ?, 'old' || seq, 'octo/app#' || seq, '', 'landed', 0, at, at, at, event FROM audit WHERE seq % 10 = 0"""
-_FILL_BODIES: Final = "INSERT INTO entry_bodies SELECT seq, '{}' FROM entries WHERE state = 'landed'"
+_FILL_BODIES: Final = "INSERT INTO entry_bodies SELECT seq, '{}', '' FROM entries WHERE state = 'landed'"
 
 
 def fill(conn: Connection, rows: int) -> None:

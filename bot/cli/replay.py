@@ -87,7 +87,7 @@ async def _lane(place: Place, store: SqliteStore, key: str, only: str, report: d
                 return
             if train is None:
                 continue
-            entries = {entry.id: entry for entry in await store.entries(key, train.entries)}
+            entries = {entry.id: entry for entry in await store.entries(key, train.entries, whole=True)}
             if only and all(entry.ticket != only for entry in entries.values()):
                 continue
             result = await asyncio.to_thread(again, scratch, train, entries, seen, driver)

@@ -111,7 +111,7 @@ async def _request(
             change = request(objects, name, head, inverse)
         except Unwritable as problem:
             raise Rejected(str(problem)) from None
-        known = await store.entries(lane, [name])
+        known = await store.entries(lane, [name], whole=True)
         if not known or (known[0].change == change and known[0].state is EntryState.QUEUED):
             return change
     raise AssertionError("count never ends")

@@ -203,7 +203,7 @@ def _erase(conn: Connection, ticket: str, now: datetime, by: str) -> int:
     # The other places that hold such texts, once nothing reads them any more (events: only until decided).
     rested = "ticket = ? AND settled_at IS NOT NULL"
     update(conn, "outbox", "ticket = ? AND state NOT IN ('pending', 'leased')", ticket, body="{}", error="")
-    update(conn, "entry_bodies", f"seq IN (SELECT seq FROM entries WHERE {rested})", ticket, body="{}")
+    update(conn, "entry_bodies", f"seq IN (SELECT seq FROM entries WHERE {rested})", ticket, body="{}", change="")
     update(conn, "entries", rested, ticket, error="", evidence=None)
     conn.execute(_EMPTIED, (ticket,))
     append(conn, now, Record(ticket, "forgotten", event="", why="its texts were erased", actor=by))

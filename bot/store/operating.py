@@ -12,7 +12,7 @@ from bot.rules.states import LANE_MOVES, may, move
 from bot.store import audit, inbox
 from bot.store.connection import Connection, Row, to_ms, update
 from bot.store.database import Part
-from bot.store.queue import AGAIN, OPEN, SELECT, entry_of, save_lane
+from bot.store.queue import AGAIN, OPEN, WHOLE, entry_of, save_lane
 from schemas import events as e
 from schemas import lane as q
 from schemas.base import Evidence
@@ -39,8 +39,8 @@ def unknown(name: str, known: Sequence[str]) -> Unknown:
 
 
 def find(conn: Connection, entry: str, lane: str = "") -> Row:
-    """The row of queue.SELECT of one entry. Raises Unknown, with near ids, and Ambiguous, with the lanes."""
-    rows = conn.execute(SELECT + "WHERE e.id = ? AND ? IN ('', e.lane) ORDER BY e.seq", (entry, lane)).fetchall()
+    """The row of queue.WHOLE of one entry. Raises Unknown, with near ids, and Ambiguous, with the lanes."""
+    rows = conn.execute(WHOLE + "WHERE e.id = ? AND ? IN ('', e.lane) ORDER BY e.seq", (entry, lane)).fetchall()
     if len(rows) > 1:
         lanes = ", ".join(row["lane"] for row in rows)
         raise Ambiguous(f"{entry} is in {len(rows)} lanes ({lanes}): name one with --lane")

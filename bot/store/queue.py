@@ -37,12 +37,15 @@ Entries of one priority come in order of acceptance, those accepted in one secon
 SELECT: Final = """SELECT e.seq, e.id, e.lane, e.ticket, e.task, e.state, e.priority, e.accepted_at AS accepted,
     e.due_at AS next_try, e.deliveries, e.outcomes, e.attempts, e.error_class, e.error, e.evidence, e.oid AS "commit",
     e.released_by, b.body FROM entries e JOIN entry_bodies b ON b.seq = e.seq """
-"""An entry under the names that its model has."""
+"""An entry under the names that its model has, without its change request."""
+
+WHOLE: Final = SELECT.replace("b.body FROM", "b.body, b.change FROM")
+"""And with it."""
 
 AGAIN: Final = "state = 'queued', due_at = ?, settled_at = NULL, attempts = 0, outcomes = deliveries"
 """How an entry at rest is opened again: with its counters anew."""
 
-_IN_COLUMNS: Final = {"id", "lane", "ticket", "task", "priority"}
+_IN_COLUMNS: Final = {"id", "lane", "ticket", "task", "priority", "change"}
 
 
 def _fresh_lane(key: str) -> q.Lane:
@@ -66,8 +69,9 @@ def _make_lane(conn: Connection, key: str, fork: Sha | None = None) -> None:
 
 def enqueue(conn: Connection, entry: q.NewEntry, now: datetime) -> bool:
     """Add an entry behind the others; False if its id is known with another body."""
-    payload = entry.model_dump(mode="json", include={"change", "series", "rebase"}, by_alias=True)
-    digest = audit.digest_of(json.dumps(payload, sort_keys=True))
+    change = entry.change.model_dump_json(by_alias=True) if entry.change is not None else ""
+    series, rebase = (one.model_dump_json() if one is not None else "" for one in (entry.series, entry.rebase))
+    digest = audit.digest_of("\n".join((change, series, rebase)))
     known = conn.execute("SELECT digest FROM entries WHERE lane = ? AND id = ?", (entry.lane, entry.id)).fetchone()
     if known is not None:
         return bool(known["digest"] == digest)
@@ -82,7 +86,7 @@ def enqueue(conn: Connection, entry: q.NewEntry, now: datetime) -> bool:
         state=E.HELD if entry.held else E.QUEUED, priority=entry.priority,
         accepted_at=to_ms(accepted), due_at=to_ms(now),
     ).lastrowid  # fmt: skip
-    insert(conn, "entry_bodies", seq=seq, body=entry.model_dump_json(exclude=_IN_COLUMNS, by_alias=True))
+    insert(conn, "entry_bodies", seq=seq, body=entry.model_dump_json(exclude=_IN_COLUMNS, by_alias=True), change=change)
     return True
 
 
@@ -138,11 +142,13 @@ def _apply_move(conn: Connection, lane: str, move: EntryMove, now: datetime) -> 
 def entry_of(row: Row, more: Collection[str] = ()) -> q.Entry:
     """A row of SELECT as the lander sees it, leaving out `more` columns."""
     columns = {name: value for name, value in dict(row).items() if name not in more}
-    body, evidence = columns.pop("body"), columns.pop("evidence") or "null"
+    body, evidence, change = columns.pop("body"), columns.pop("evidence") or "null", columns.pop("change", "") or "null"
     columns["accepted"], columns["next_try"] = row["accepted"] / 1000, row["next_try"] / 1000
     # One document, read once: the body is most of it. That of a forgotten ticket is empty.
     comma = "," if body != "{}" else ""
-    return q.Entry.model_validate_json(f'{json.dumps(columns)[:-1]},"evidence":{evidence}{comma}{body[1:]}')
+    return q.Entry.model_validate_json(
+        f'{json.dumps(columns)[:-1]},"evidence":{evidence},"change":{change}{comma}{body[1:]}'
+    )
 
 
 _HELD: Final = "key = ? AND owner = ? AND fence = ?"
@@ -174,21 +180,20 @@ class QueueTables(Part):
     async def due_entries(self, lane: str, limit: int, now: datetime) -> Sequence[q.Entry]:
         """See bot.ports.Queue; the order is `ORDER`."""
         where = f"WHERE lane = ? AND state = 'queued' AND due_at <= ? ORDER BY {ORDER} LIMIT ?"
-        return await self._entries(where, lane, to_ms(now), limit)
+        return await self._entries(WHOLE, where, lane, to_ms(now), limit)
 
-    async def entries(self, lane: str, ids: Sequence[str]) -> Sequence[q.Entry]:
-        """See bot.ports.Queue. Ids that the lane does not have are left out."""
-        marks = ", ".join("?" * len(ids))
-        found = {entry.id: entry for entry in await self._entries(f"WHERE lane = ? AND id IN ({marks})", lane, *ids)}
+    async def entries(self, lane: str, ids: Sequence[str], *, whole: bool = False) -> Sequence[q.Entry]:
+        """See bot.ports.Queue; `whole` brings the change requests too. Ids that the lane does not have are left out."""
+        where = f"WHERE lane = ? AND id IN ({', '.join('?' * len(ids))})"
+        found = {entry.id: entry for entry in await self._entries(WHOLE if whole else SELECT, where, lane, *ids)}
         return [found[name] for name in ids if name in found]
 
     async def report(self, lane: str) -> Sequence[q.Entry]:
         """Every entry that this lane ever had, in order of acceptance, without what it would change."""
-        sql = SELECT.replace("b.body", "json_remove(b.body, '$.change', '$.series', '$.rebase') AS body")
-        return [entry_of(row) for row in await self.database.rows(sql + "WHERE lane = ? ORDER BY e.seq", lane)]
+        return await self._entries(SELECT, "WHERE lane = ? ORDER BY e.seq", lane)
 
-    async def _entries(self, where: str, *values: object) -> list[q.Entry]:
-        return [entry_of(row) for row in await self.database.rows(SELECT + where, *values)]
+    async def _entries(self, select: str, where: str, *values: object) -> list[q.Entry]:
+        return [entry_of(row) for row in await self.database.rows(select + where, *values)]
 
     async def begin(self, lease: Lease, ids: Sequence[str], now: datetime) -> None:
         """See bot.ports.Queue."""

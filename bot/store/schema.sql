@@ -113,8 +113,9 @@ CREATE INDEX entries_next ON entries (due_at) WHERE state = 'queued';
 CREATE INDEX entries_ticket ON entries (ticket, task);
 CREATE INDEX entries_failed ON entries (failed_at) WHERE failed_at IS NOT NULL;
 
--- Apart from their rows, so that counting and ordering entries never reads megabytes of change requests.
-CREATE TABLE entry_bodies (seq INTEGER PRIMARY KEY REFERENCES entries (seq), body TEXT NOT NULL);
+-- Apart from their rows, so that counting and ordering entries never reads megabytes of change requests; `change` is the
+-- request alone, which only composing needs.
+CREATE TABLE entry_bodies (seq INTEGER PRIMARY KEY REFERENCES entries (seq), body TEXT NOT NULL, change TEXT NOT NULL);
 
 CREATE TABLE verdicts (
     tree TEXT NOT NULL,

@@ -7,7 +7,7 @@ from typing import Any
 
 from bot.store.connection import from_ms
 from bot.store.database import Part
-from bot.store.queue import SELECT, entry_of
+from bot.store.queue import WHOLE, entry_of
 from schemas.base import Frozen, Instant, Sha
 from schemas.lane import Carriage, Composed, Entry
 from schemas.ticket import Ticket
@@ -39,7 +39,7 @@ class Traces(Part):
         """Entries of a ticket, or landed as a commit, or of an id, in order, each with the digest of its content."""
         which = [(column, value) for column, value in (("ticket", ticket), ("oid", commit), ("id", name)) if value]
         where = " AND ".join(f"e.{column} = ?" for column, _ in which)
-        sql = SELECT.replace("b.body FROM", "b.body, e.digest FROM")
+        sql = WHOLE.replace("b.body,", "b.body, e.digest,")
         rows = await self.database.rows(f"{sql} WHERE {where} ORDER BY e.seq", *(value for _, value in which))
         return [(entry_of(row, {"digest"}), row["digest"]) for row in rows]
 

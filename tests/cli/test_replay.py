@@ -46,14 +46,16 @@ def test_what_was_changed_in_the_records_is_the_first_difference(tmp_path: Path,
     requests = [change(repo, name, f"dir{n}/file{n}.txt", 2, name) for n, name in enumerate(("one", "two"))]
     merge(repo, write(tmp_path / "r.jsonl", requests))
     with queue_of(repo) as conn:
-        conn.execute("""UPDATE entry_bodies SET body = replace(body, 'Change two', 'Change 2')
+        conn.execute("""UPDATE entry_bodies SET change = replace(change, 'Change two', 'Change 2')
             WHERE seq = (SELECT seq FROM entries WHERE id = 'two')""")
     conn.close()
     done = interlock("replay", "--repo", repo, "--json")
     difference = json.loads(done.stdout)["difference"]
     assert done.returncode == 1 and "two" in difference["where"] and "message differ" in difference["what"]
     with queue_of(repo) as conn:
-        conn.execute("UPDATE entry_bodies SET body = '{}' WHERE seq = (SELECT seq FROM entries WHERE id = 'one')")
+        conn.execute(
+            "UPDATE entry_bodies SET body = '{}', change = '' WHERE seq = (SELECT seq FROM entries WHERE id = 'one')"
+        )
     conn.close()
     erased = interlock("replay", "--repo", repo)
     assert erased.returncode == 1 and "its content was erased: it cannot be replayed" in erased.stderr

@@ -54,7 +54,7 @@ def train(*ids: str) -> Train:
 
 
 async def state(store: SqliteStore, name: str, lane: str = BRANCH) -> Any:
-    return (await store.entries(lane, [name]))[0]
+    return (await store.entries(lane, [name], whole=True))[0]
 
 
 # --- putting in ---------------------------------------------------------------------------------------------

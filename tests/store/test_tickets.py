@@ -47,7 +47,9 @@ async def test_all_of_a_decision_is_stored_together(tmp_path: Path) -> None:
         assert [row.key for row in await outbox_rows(store, TICKET)] == [f"{TICKET}:hello"]
         follow = await store.next_event(TICKET)
         assert follow.event.kind == "ticked" and follow.event.ticket == TICKET
-        assert [(e.id, e.change) for e in await store.entries(BRANCH, [change.id])] == [(change.id, change.change)]
+        assert [(e.id, e.change) for e in await store.entries(BRANCH, [change.id], whole=True)] == [
+            (change.id, change.change)
+        ]
         rows = [row for row, _, _ in await history(store)]
         assert [(r.subject, r.kind, r.before, r.after, r.why, r.actor) for r in rows] == [
             (TICKET, "issue_labelled", "", "building", "labelled", "alice")
@@ -154,7 +156,7 @@ async def test_a_rename_comes_back_from_event_decision_and_queue(tmp_path: Path)
         await store.put([Addressed(key="run", event=event)], T0)
         assert (await store.next_event(TICKET)).event == event
         await decide(store, enqueue=(new,))
-        assert [item.change for item in await store.entries(BRANCH, [renamed.id])] == [renamed]
+        assert [item.change for item in await store.entries(BRANCH, [renamed.id], whole=True)] == [renamed]
         _, event_text, decision = (await history(store, TICKET))[-1]
         assert RunSucceeded.model_validate_json(event_text) == event
         assert Decision.model_validate_json(decision).enqueue == (new,)
