@@ -119,6 +119,10 @@ def _apply_move(conn: Connection, lane: str, move: EntryMove, now: datetime) -> 
     A withdrawn entry stays withdrawn unless it turns out to have landed. Raises Stale when it was about to be
     landed, so that the lander looks again; Rejected for an entry that the lane does not have.
     """
+    if move.to in _UNDER_WAY and not move.counts:  # a step forward, which most moves are
+        sql = "UPDATE entries SET state = ? WHERE lane = ? AND id = ? AND state NOT IN ('cancelled', 'superseded')"
+        if conn.execute(sql, (move.to, lane, move.entry)).rowcount:
+            return
     sql = "SELECT seq, state, outcomes, attempts, failures, oid FROM entries WHERE lane = ? AND id = ?"
     row = conn.execute(sql, (lane, move.entry)).fetchone()
     if row is None:
