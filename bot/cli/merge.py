@@ -30,7 +30,7 @@ from schemas.change_request import ChangeRequest
 from schemas.policy import Policy
 
 UpTo = Literal["line", "safe", "driver"]
-PROGRESS_EVERY = 1000
+PROGRESS_EVERY = 250
 DECIDED = (
     q.EntryState.LANDED, q.EntryState.NOOP, q.EntryState.REWORK, q.EntryState.QUARANTINED, q.EntryState.HELD
 )  # fmt: skip

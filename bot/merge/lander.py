@@ -15,6 +15,7 @@ from datetime import timedelta
 from bot.errors import Stale, Transient
 from bot.merge.commits import Landed, tree_before
 from bot.merge.compose import Start, compose
+from bot.merge.git import consolidate
 from bot.merge.objects import Objects
 from bot.merge.trees import changes_between
 from bot.ports import Checker, CheckVerdict, Clock, Confirmer, Faults, Lease, Queue, Remote
@@ -173,6 +174,8 @@ class Lander:
             refusal = pushed.message if pushed.status == "refused" else ""
             head = await remote.head(intent.ref)
         contains = await asyncio.to_thread(_contains, remote, head, intent.new_oid)
+        if contains:
+            await asyncio.to_thread(consolidate, remote.git_dir)
         return q.HeadRead(ref=intent.ref, head=head, contains=contains, refusal=refusal)
 
 
