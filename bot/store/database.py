@@ -7,7 +7,6 @@ soon as the file is open. Another process may open it for reading only.
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
@@ -38,10 +37,9 @@ def _keep_failures(conn: Connection) -> None:
     conn.execute("ALTER TABLE entry_bodies ADD COLUMN change TEXT NOT NULL DEFAULT ''")
     conn.execute("""UPDATE entry_bodies SET change = COALESCE(json_extract(body, '$.change'), ''),
         body = json_remove(body, '$.change')""")
-    parts = ", ".join(f"COALESCE(json_extract(body, '$.{name}'), '')" for name in ("series", "rebase"))
-    for row in conn.execute(f"SELECT seq, change, {parts} FROM entry_bodies").fetchall():
-        digest = hashlib.sha256("\n".join(row[1:]).encode("utf-8", "surrogatepass")).hexdigest()
-        conn.execute("UPDATE entries SET digest = ? WHERE seq = ?", (digest, row[0]))
+    conn.execute("UPDATE entries SET digest = ''")  # which were made otherwise
+    conn.execute("ALTER TABLE entries ADD COLUMN content TEXT NOT NULL DEFAULT ''")
+    conn.execute("CREATE INDEX entries_set_aside ON entries (lane, content) WHERE state = 'quarantined'")
     conn.execute("ALTER TABLE entries ADD COLUMN failures INTEGER NOT NULL DEFAULT 0")
     conn.execute("ALTER TABLE entries ADD COLUMN failed_at INTEGER")
     conn.execute("""UPDATE entries SET failures = MAX(attempts, 1), failed_at = COALESCE(settled_at, due_at)

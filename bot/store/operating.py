@@ -12,7 +12,7 @@ from bot.rules.states import LANE_MOVES, may, move
 from bot.store import audit, inbox
 from bot.store.connection import Connection, Row, to_ms, update
 from bot.store.database import Part
-from bot.store.queue import AGAIN, OPEN, WHOLE, entry_of, save_lane
+from bot.store.entries import AGAIN, OPEN, WHOLE, entry_of, save_lane
 from schemas import events as e
 from schemas import lane as q
 from schemas.base import Evidence

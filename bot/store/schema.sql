@@ -103,6 +103,7 @@ CREATE TABLE entries (
     oid TEXT,
     released_by TEXT NOT NULL DEFAULT '',
     digest TEXT NOT NULL,
+    content TEXT NOT NULL DEFAULT '',
     failures INTEGER NOT NULL DEFAULT 0,
     failed_at INTEGER,
     UNIQUE (lane, id)
@@ -110,6 +111,7 @@ CREATE TABLE entries (
 -- The age term of bot.store.queue: one hour of waiting is worth one step of priority.
 CREATE INDEX entries_due ON entries (lane, accepted_at - 3600000 * priority, seq) WHERE state = 'queued';
 CREATE INDEX entries_next ON entries (due_at) WHERE state = 'queued';
+CREATE INDEX entries_set_aside ON entries (lane, content) WHERE state = 'quarantined';
 CREATE INDEX entries_ticket ON entries (ticket, task);
 CREATE INDEX entries_failed ON entries (failed_at) WHERE failed_at IS NOT NULL;
 

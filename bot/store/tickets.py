@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from bot.errors import Stale
-from bot.store import audit, inbox, outbox, queue
+from bot.store import audit, entries, inbox, outbox
 from bot.store.connection import Connection, from_ms, to_ms, update, upsert
 from bot.store.database import Part
 from schemas.decision import Decision
@@ -32,13 +32,13 @@ def _store(conn: Connection, seq: int, decision: Decision, text: str, now: datet
     for index, emitted in enumerate(decision.emits):
         inbox.put_for(conn, emitted.ticket or ticket.id, f"{seq}:{index}", emitted, now)
     for task in decision.withdraw:
-        queue.withdraw(conn, ticket.id, task, now)
+        entries.withdraw(conn, ticket.id, task, now)
     for entry in decision.enqueue:
         # A ticket that waits for an entry which is not there would wait for ever.
-        if not queue.enqueue(conn, entry, now):
-            inbox.put_for(conn, ticket.id, f"{seq}:known:{entry.id}", queue.known_otherwise(entry), now)
+        if not entries.enqueue(conn, entry, now):
+            inbox.put_for(conn, ticket.id, f"{seq}:known:{entry.id}", entries.known_otherwise(entry), now)
     for entry_id, by in decision.release:
-        queue.release(conn, ticket.id, entry_id, by, now)
+        entries.release(conn, ticket.id, entry_id, by, now)
     # From here on its text is the chain's alone, where it can be erased.
     update(conn, "events", "seq = ?", seq, state="decided", body="")
     audit.append(conn, now, audit.Record(

@@ -7,7 +7,7 @@ from typing import Any
 
 from bot.store.connection import from_ms
 from bot.store.database import Part
-from bot.store.queue import WHOLE, entry_of
+from bot.store.entries import WHOLE, entry_of
 from schemas.base import Frozen, Instant, Sha
 from schemas.lane import Carriage, Composed, Entry
 from schemas.ticket import Ticket

@@ -8,8 +8,8 @@ from typing import Any, Final
 from bot.rules.lane_turn import kind_of
 from bot.store.connection import Connection, Row, from_ms, to_ms
 from bot.store.database import Part
+from bot.store.entries import OPEN, ORDER, entry_of
 from bot.store.operating import find
-from bot.store.queue import OPEN, ORDER, entry_of
 from schemas.base import Evidence, Frozen, Instant
 from schemas.lane import Lane, Train
 

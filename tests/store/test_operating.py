@@ -131,7 +131,8 @@ async def test_a_database_of_the_first_schema_keeps_its_failures(tmp_path: Path)
         await move(store, lease, *_back("a"))
         script = """DROP INDEX entries_failed; ALTER TABLE entries DROP COLUMN failures;
             ALTER TABLE entries DROP COLUMN failed_at; UPDATE entry_bodies SET body = json_set(body, '$.change', json(change));
-            UPDATE entries SET digest = 'as it was'; ALTER TABLE entry_bodies DROP COLUMN change; PRAGMA user_version = 1"""
+            DROP INDEX entries_set_aside; ALTER TABLE entries DROP COLUMN content;
+            ALTER TABLE entry_bodies DROP COLUMN change; PRAGMA user_version = 1"""
         await store.database.write("older", lambda conn: [conn.execute(one) for one in script.split(";")] and None)
     async with opened(tmp_path) as store:
         (row,), _ = await store.failed_rows(9)

@@ -10,7 +10,7 @@ import pytest
 
 from bot.errors import Rejected, Stale
 from bot.ports import CheckVerdict, Lease
-from bot.store import queue
+from bot.store import entries
 from bot.store.store import SqliteStore
 from schemas.base import Evidence
 from schemas.decision import EntryMove, LaneDecision
@@ -116,7 +116,7 @@ async def test_order_is_priority_then_acceptance_and_nothing_starves(tmp_path: P
 
 async def test_due_entries_are_found_by_an_index(tmp_path: Path) -> None:
     where = "WHERE lane = ? AND state = 'queued' AND due_at <= ?"
-    sql = f"EXPLAIN QUERY PLAN {queue.SELECT} {where} ORDER BY {queue.ORDER} LIMIT 3"
+    sql = f"EXPLAIN QUERY PLAN {entries.SELECT} {where} ORDER BY {entries.ORDER} LIMIT 3"
     async with opened(tmp_path) as store:
         plan = await store.database.rows(sql, BRANCH, 0)
     text = " ".join(row["detail"] for row in plan)
@@ -346,3 +346,28 @@ async def test_green_and_red_verdicts_are_kept_and_unknown_ones_are_not(tmp_path
         assert await store.verdict(SHA, "d1") == CheckVerdict("green", summary="2 checks")
         assert await store.verdict(SHA, "d2") == red
         assert await store.verdict(SHA, "d3") is None and await store.verdict("b" * 40, "d1") is None
+
+
+async def test_what_was_set_aside_is_set_aside_at_once_under_another_id(tmp_path: Path) -> None:
+    first, again, other = entry("a"), entry("b"), entry("c")
+    assert first.change and again.change and other.change
+    again = again.model_copy(update={"change": first.change.model_copy(update={"id": "b", "title": "Another word"})})
+    other = other.model_copy(update={"change": other.change.model_copy(update={"base": "b" * 40})})
+    async with opened(tmp_path) as store:
+        await store.enqueue([first], T0)
+        lease = await lane_lease(store)
+        evidence = Evidence(reason="no such base")
+        back = EntryMove(entry="a", to=E.QUARANTINED, error_class=ErrorClass.INVALID, error="no such base",
+                         evidence=evidence, counts=True)  # fmt: skip
+        await move(store, lease, back)
+        assert await store.enqueue([again, other], T0) == [("b", True), ("c", True)]
+        found = {one.id: (one.state, one.error_class, one.error) for one in await store.report(BRANCH)}
+        assert found["b"] == (E.QUARANTINED, ErrorClass.INVALID, "the same content was set aside as a: no such base")
+        assert found["c"][0] is E.QUEUED
+        await store.retry(BRANCH, ["a"], T0)
+        third = again.model_copy(
+            update={"id": "d", "change": again.change and again.change.model_copy(update={"id": "d"})}
+        )
+        await store.retry(BRANCH, ["b"], T0)
+        await store.enqueue([third], T0)
+        assert (await store.report(BRANCH))[-1].state is E.QUEUED  # a person has let the first one go on
