@@ -56,34 +56,45 @@ class Lander:
         if lease is None:
             return
         try:
-            while await self._step(lease):
-                pass
+            ahead: _Ahead | None = None
+            more = True
+            while more:
+                more, ahead = await self._step(lease, ahead)
         except Stale as error:
             log.info("lane.stale", extra={"lane": lane, "error": str(error)})
         finally:
             await self.queue.release_lane(lease)
 
-    async def _step(self, lease: Lease) -> bool:
+    async def _step(self, lease: Lease, ahead: "_Ahead | None") -> "tuple[bool, _Ahead | None]":
+        """One step, stored; whether there may be another, and the train that was composed ahead meanwhile."""
         lane = await self.queue.lane(lease.key)
         train = lane.train
         if train is None:
             thaw = timedelta(seconds=FROZEN_SECONDS if self.looks_again and lane.state is FROZEN else 0)
             entries = await self.queue.due_entries(lease.key, lane.window, self.clock.wall() + thaw)
             if not entries:
-                return False
+                return False, None
+            if ahead is not None and [entry.id for entry in entries[: len(ahead.ids)]] == ahead.ids:
+                entries = entries[: len(ahead.ids)]
         else:
             entries = await self.queue.entries(lease.key, [carriage.entry for carriage in train.carriages])
         remote = await self.remote(lease.key)
         event: q.LaneEvent
         match train:
             case None:
-                step, event = "compose", await self._compose(lease, lane, remote, entries)
+                step, event = "compose", await self._compose(lease, lane, remote, entries, ahead)
             case q.Train(state=q.TrainState.COMPOSED):
                 step, event = "check", await self._check(train, remote, entries)
             case q.Train(state=q.TrainState.CHECKED):
                 step, event = "confirm", await self._confirm(train, entries)
             case q.Train():
-                step, event = "land", await self._land(lane, train, remote)
+                step = "land"
+                composing = asyncio.ensure_future(self._compose_ahead(lease, lane, train, remote, ahead))
+                try:
+                    event = await self._land(lane, train, remote)
+                finally:
+                    await asyncio.wait({composing})
+                ahead = composing.result()
         decision = lanes.decide(lane, event, {entry.id: entry for entry in entries})
         await self.queue.decide(lease, event, decision, self.clock.wall())
         log.info("lane.step", extra={"lane": lane.key, "step": step, "why": decision.why})
@@ -91,11 +102,35 @@ class Lander:
             self.on_step(decision.lane, event)
         if isinstance(event, q.HeadRead) and not event.contains and decision.lane.train is not None:
             await self.clock.sleep(BACKOFF_SECONDS)
-        return decision.lane.state is not FROZEN
+        return decision.lane.state is not FROZEN, ahead if step == "land" else None
 
-    async def _compose(self, lease: Lease, lane: q.Lane, remote: Remote, entries: Sequence[q.Entry]) -> q.Composed:
+    async def _compose_ahead(
+        self, lease: Lease, lane: q.Lane, train: q.Train, remote: Remote, ahead: "_Ahead | None"
+    ) -> "_Ahead | None":
+        """The next train on the tip that is being pushed. It is forgotten unless that tip becomes the head.
+
+        Series and rebases wait: where their branches stand is asked when it is their turn.
+        """
+        entries = await self.queue.due_entries(lease.key, lane.window, self.clock.wall())
+        if not entries or any(entry.change is None for entry in entries):
+            return ahead
+        ids = [entry.id for entry in entries]
+        if ahead is not None and (ahead.ids, ahead.composed.base) == (ids, train.tip):
+            return ahead
+        await self.queue.begin(lease, _not_begun(ids, ahead), self.clock.wall())
+        start = Start(old=train.tip, base=train.tip, fork=lane.fork or entries[0].fork, branch_heads={})
+        seen = self.landed.setdefault(lane.key, Landed())
+        composed = await asyncio.to_thread(compose, remote.git_dir, start, entries, self.threads, seen, self.driver)
+        return _Ahead(ids, composed)
+
+    async def _compose(
+        self, lease: Lease, lane: q.Lane, remote: Remote, entries: Sequence[q.Entry], ahead: "_Ahead | None"
+    ) -> q.Composed:
         old = await remote.head(lane.ref)
-        await self.queue.begin(lease, [entry.id for entry in entries], self.clock.wall())
+        ids = [entry.id for entry in entries]
+        if ahead is not None and ahead.composed.old == old and ahead.ids == ids:
+            return ahead.composed.model_copy(update={"look_again": self.looks_again})
+        await self.queue.begin(lease, _not_begun(ids, ahead), self.clock.wall())
         fork = lane.fork or next((e.fork for e in entries if e.fork), None)
         base = old or fork or next((e.change.base for e in entries if e.change is not None), None)
         if base is None:
@@ -177,6 +212,19 @@ class Lander:
         if contains:
             await asyncio.to_thread(consolidate, remote.git_dir)
         return q.HeadRead(ref=intent.ref, head=head, contains=contains, refusal=refusal)
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """A train composed while another one was pushed: the entries that were begun for it, and what came of them."""
+
+    ids: list[str]
+    composed: q.Composed
+
+
+def _not_begun(ids: list[str], ahead: _Ahead | None) -> list[str]:
+    """What has yet to be counted as begun: each once, however often it is composed before it has an outcome."""
+    return [name for name in ids if ahead is None or name not in ahead.ids]
 
 
 def _tree(remote: Remote, commit: Sha) -> Sha:
