@@ -140,6 +140,17 @@ def compare(
     }  # fmt: skip
 
 
+def growth(small: Workload, large: Workload, scratch: Path, at: Instant, *, rounds: int) -> dict[str, Any]:
+    """What a change costs on the large tree beside the small one, CPU, round by round on as many changes of each."""
+    count = min(len(small.steps), len(large.steps))
+    laps: dict[str, list[Lap]] = {small.name: [], large.name: []}
+    for _ in range(rounds):
+        for work in (small, large):
+            laps[work.name].append(our_lap(Ours(work, scratch / "ours", at), work.steps[:count]))
+    few, many = laps.values()
+    return {"changes": count, **{name: _summary(found) for name, found in laps.items()}, **_ratio(many, few)}
+
+
 def _summary(laps: Sequence[Lap]) -> dict[str, float]:
     return {"cpu_ms": round(median(lap.cpu for lap in laps), 3), "wall_ms": round(median(lap.wall for lap in laps), 3)}
 
@@ -151,4 +162,4 @@ def _walls(peer: Sequence[Lap], ours: Sequence[Lap]) -> dict[str, float]:
 
 def _ratio(peer: Sequence[Lap], ours: Sequence[Lap]) -> dict[str, float]:
     ratios = [one.cpu / other.cpu for one, other in zip(peer, ours, strict=True)]
-    return {"ratio": round(median(ratios), 1), "lowest": round(min(ratios), 1), "highest": round(max(ratios), 1)}
+    return {"ratio": round(median(ratios), 2), "lowest": round(min(ratios), 2), "highest": round(max(ratios), 2)}

@@ -102,6 +102,29 @@ def _text(found: dict[str, Any]) -> str:
 
 
 @bench.command()
+@click.option("--files", type=click.IntRange(20, 200_000), nargs=2, default=(1000, 100_000), show_default=True)
+@click.option("--changes", type=click.IntRange(5, 5000), default=200, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 50), default=5, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def growth(files: tuple[int, int], changes: int, rounds: int, as_json: bool) -> None:
+    """What a landed change costs in a large repository beside a small one."""
+    scratch = Path(tempfile.mkdtemp(prefix="interlock-bench-", dir="/var/tmp"))
+    try:
+        works = [
+            workload.synthetic(scratch / f"{number}-{count}.git", count, changes) for number, count in enumerate(files)
+        ]
+        found = landing.growth(*works, scratch, SystemClock().wall().replace(microsecond=0), rounds=rounds)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for work in works:
+        click.echo(f"{work.name}: {found[work.name]['cpu_ms']} ms CPU a change")
+    click.echo(f"{found['ratio']} times as much ({found['lowest']} to {found['highest']} over the rounds)")
+
+
+@bench.command()
 @click.option("--repo", type=FOLDER, required=True, help="probe this repository's history")
 @click.option("--changes", type=click.IntRange(5, 5000), default=800, show_default=True)
 @click.option("--skip", type=click.IntRange(0), default=0, help="leave the newest steps of the history out")

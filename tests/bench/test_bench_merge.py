@@ -42,3 +42,18 @@ def test_two_sources_are_one_too_many(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bot.cli.main", "bench", "merge", "--repo", str(tmp_path), "--files", "50"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "give one" in done.stderr
+
+
+def test_growth_and_probes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bot.cli.main", "bench", "growth", "--files", "40", "400", "--changes", "6"]
+    done = subprocess.run([*command, "--rounds", "1", "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ratio"] > 0
+    source = tmp_path / "skiff"
+    repository(source)
+    command = [sys.executable, "-m", "bot.cli.main", "bench", "probes", "--repo", str(source), "--changes", "6", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["against_git"]["probes"] > 3 and found["against_git"]["differ"] == []
+    assert 0 < found["without_a_person"]["without_a_person"] <= 1
