@@ -19,6 +19,7 @@ from bot.clock import SystemClock
 from bot.errors import InterlockError, Misconfigured, Rejected, Transient
 from bot.github.app import GitHubApp
 from bot.github.catchup import catch_up
+from bot.github.ci import GitHubCi, Place
 from bot.github.forge import Forge
 from bot.github.people import GitHubConfirmer, GitHubPeople
 from bot.github.read import RepositoryReader
@@ -135,7 +136,7 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
         lander = Lander(
             queue=store, remote=lambda lane: remote_of(store, mirrors, lane), checker=checker, clock=clock,
             owner=store.owner, confirmer=GitHubConfirmer(app, people, store.ticket), faults=faults,
-            driver=settings.merge_driver,
+            driver=settings.merge_driver, ci=GitHubCi(app, lambda lane: place_of(store, mirrors, lane)),
             on_step=lambda _, event: metrics.lane_steps.labels(event.kind).inc(),
         )  # fmt: skip
         loop = Loop(
@@ -176,13 +177,18 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
 
 
 async def remote_of(store: SqliteStore, mirrors: Mirrors, lane: str) -> Remote:
+    """The remote of the repository whose lane it is."""
+    return (await place_of(store, mirrors, lane))[2]
+
+
+async def place_of(store: SqliteStore, mirrors: Mirrors, lane: str) -> Place:
     """The repository whose lane it is, as its newest ticket says. Raises Transient if no ticket is known."""
     repo_id = int(lane.split(":", 1)[0])
     known = [ticket for ticket in await store.tickets() if ticket.repo.id == repo_id]
     if not known:
         raise Transient(f"no ticket of repository {repo_id} is known")
     newest = max(known, key=lambda ticket: ticket.opened_at)
-    return await mirrors.remote(newest.repo, newest.installation)
+    return newest.repo, newest.installation, await mirrors.remote(newest.repo, newest.installation)
 
 
 async def _listen(stack: contextlib.AsyncExitStack, app: web.Application, host: str, port: int) -> str:

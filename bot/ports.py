@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from pydantic import BaseModel
 
 from schemas.agent import Activity, AgentJob, AgentOutcome
-from schemas.base import CheckCommand, Evidence, Permission, Person, RepoRef, Sha
+from schemas.base import CheckCommand, CiCheck, Evidence, Permission, Person, RepoRef, Sha
 from schemas.decision import Decision, LaneDecision
 from schemas.effects import Effect
 from schemas.events import Address, Addressed, Event
@@ -136,10 +136,10 @@ class Queue(Protocol):
     """The merge queue's tables, as the lander sees them. All writes are durable when they return."""
 
     async def busy_lanes(self, now: datetime) -> Sequence[str]:
-        """Lanes with a train under way, or open with a due entry."""
+        """Lanes with a train under way that does not wait for CI, or not paused and with a due entry."""
 
     async def next_due(self) -> datetime | None:
-        """When the earliest postponed entry is due."""
+        """When the earliest postponed entry or waiting train is due."""
 
     async def lease_lane(self, lane: str, owner: str, seconds: float) -> Lease | None:
         """Take a lane; None while another owner's lease runs. An expired or foreign-boot lease is taken over."""
@@ -199,6 +199,16 @@ class Checker(Protocol):
     """Runs check commands on a tree, away from everything."""
 
     async def check(self, git_dir: Path, tree: Sha, commands: Sequence[CheckCommand]) -> CheckVerdict: ...
+
+
+class Ci(Protocol):
+    """The repository's own CI, which checks what is on a branch of the queue's."""
+
+    async def look(self, lane: str, commit: Sha, wanted: Sequence[CiCheck], *, push: bool) -> CheckVerdict:
+        """What CI says of a commit; `push` brings it to the lane's queue branch if it is not there yet.
+
+        Green only if every check has passed. Unknown: some have not reported; `summary` names them. Raises Transient.
+        """
 
 
 class Confirmation(NamedTuple):

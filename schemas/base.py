@@ -86,6 +86,16 @@ class CheckCommand(Frozen):
     """The repository's own: it must pass on the base too, while a task's check may rightly fail there."""
 
 
+class CiCheck(Frozen):
+    """A check of the repository's own CI: a check run of the App with this slug, or (no app) a commit status' context."""
+
+    app: str = ""
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+
+    def __str__(self) -> str:
+        return f"{self.app}/{self.name}" if self.app else self.name
+
+
 class Evidence(Frozen):
     """Why a change came back: what the agent that wrote it needs to mend it."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import CheckCommand, Evidence, Frozen, Glob, Instant, Kinded, Sha
+from schemas.base import CheckCommand, CiCheck, Evidence, Frozen, Glob, Instant, Kinded, Sha
 from schemas.change_request import ChangeRequest
 
 
@@ -111,6 +111,8 @@ class NewEntry(Frozen):
     author: str = ""
     owns: tuple[str, ...] | None = None
     checks: tuple[CheckCommand, ...] = ()
+    ci: tuple[CiCheck, ...] = ()
+    ci_minutes: int = 60
     rungs: Rungs = Rungs()
     priority: int = 0
     held: tuple[str, ...] = ()
@@ -194,6 +196,8 @@ class Train(Frozen):
     carriages: tuple[Carriage, ...]
     search: Search = Search()
     verdict: str = ""
+    ci_since: Instant | None = None
+    """Since when the repository's CI has been waited for, for the prefix that is asked now."""
     intents: tuple[Intent, ...] = ()
 
 
@@ -213,6 +217,8 @@ class Lane(Frozen):
     window: int = 32
     own_heads: tuple[tuple[str, Sha], ...] = ()
     """(branch, commit) of pushes that we meant to make to tickets' branches: such a head is no foreign push."""
+    due: Instant | None = None
+    """When a train that waits for CI is looked at again."""
     train: Train | None = None
 
 
@@ -252,10 +258,15 @@ class Composed(Kinded, kind="composed"):
 class Checked(Kinded, kind="checked"):
     """The checks ran once on the train's first `length` carriages; on its base if that is 0."""
 
-    outcome: Literal["green", "red", "unknown"]
+    outcome: Literal["green", "red", "unknown", "waiting", "late"]
     length: int
     evidence: Evidence | None = None
     verdict: str = ""
+    believed: bool = False
+    """Red at once: by the repository's own CI, which we do not run again."""
+    since: Instant | None = None
+    """waiting: since when, and when to look again."""
+    look_at: Instant | None = None
 
 
 class Confirmed(Kinded, kind="confirmed"):

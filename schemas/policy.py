@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import CheckCommand, Described, Glob
+from schemas.base import CheckCommand, CiCheck, Described, Glob
 from schemas.plan import Limits
 
 WhoMay = Literal["admin", "write"]
@@ -74,6 +74,11 @@ class Policy(Described):
     approve: Approve = Approve()
     checks: tuple[PolicyCheck, ...] = ()
     """commands that must pass before anything lands"""
+    ci: tuple[CiCheck, ...] = ()
+    """checks of your own CI (`app`: the App's slug, such as github-actions, or leave it out for a commit status; `name`) that
+    must be green on what lands on the base; the train is pushed to interlock/queue/<base> for it"""
+    ci_deadline_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
+    """how long CI may take to report before the queue stops and says so"""
     protected: tuple[Glob, ...] = (".github/**", ".git*", "CODEOWNERS", "**/AGENTS.md", ".mcp.json")
     """paths whose change waits for a person's release"""
     shared: tuple[Glob, ...] = ()

@@ -110,16 +110,17 @@ def growth(files: tuple[int, int], changes: int, rounds: int, as_json: bool) -> 
     """What a landed change costs in a large repository beside a small one."""
     scratch = Path(tempfile.mkdtemp(prefix="interlock-bench-", dir="/var/tmp"))
     try:
-        works = [
-            workload.synthetic(scratch / f"{number}-{count}.git", count, changes) for number, count in enumerate(files)
-        ]
-        found = landing.growth(*works, scratch, SystemClock().wall().replace(microsecond=0), rounds=rounds)
+        few, many = files
+        small = workload.synthetic(scratch / "small.git", few, changes)
+        large = workload.synthetic(scratch / "large.git", many, changes)
+        at = SystemClock().wall().replace(microsecond=0)
+        found = landing.growth(small, large, scratch, at, rounds=rounds)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    for work in works:
+    for work in (small, large):
         click.echo(f"{work.name}: {found[work.name]['cpu_ms']} ms CPU a change")
     click.echo(f"{found['ratio']} times as much ({found['lowest']} to {found['highest']} over the rounds)")
 

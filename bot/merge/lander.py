@@ -18,7 +18,7 @@ from bot.merge.compose import Start, compose
 from bot.merge.git import consolidate
 from bot.merge.objects import Objects
 from bot.merge.trees import changes_between
-from bot.ports import Checker, CheckVerdict, Clock, Confirmer, Faults, Lease, Queue, Remote
+from bot.ports import Checker, CheckVerdict, Ci, Clock, Confirmer, Faults, Lease, Queue, Remote
 from bot.rules import lanes, probes
 from bot.rules.lane_turn import FROZEN_SECONDS
 from schemas import lane as q
@@ -28,6 +28,7 @@ log = logging.getLogger("interlock.lander")
 
 LEASE_SECONDS = 120.0
 BACKOFF_SECONDS = 2.0
+CI_SECONDS = 20.0
 FROZEN = q.LaneState.FROZEN
 
 
@@ -44,6 +45,7 @@ class Lander:
     faults: Faults
     threads: int = 2
     driver: str = ""
+    ci: Ci | None = None
     landed: dict[str, Landed] = field(default_factory=dict)
     """What each lane's branch was seen to hold, so that its history is walked once."""
     on_step: Callable[[q.Lane, q.LaneEvent], None] | None = None
@@ -69,6 +71,10 @@ class Lander:
         """One step, stored; whether there may be another, and the train that was composed ahead meanwhile."""
         lane = await self.queue.lane(lease.key)
         train = lane.train
+        if (lane.state is q.LaneState.PAUSED and train is None) or (
+            lane.due is not None and lane.due > self.clock.wall()
+        ):
+            return False, None
         if train is None:
             thaw = timedelta(seconds=FROZEN_SECONDS if self.looks_again and lane.state is FROZEN else 0)
             entries = await self.queue.due_entries(lease.key, lane.window, self.clock.wall() + thaw)
@@ -84,7 +90,8 @@ class Lander:
             case None:
                 step, event = "compose", await self._compose(lease, lane, remote, entries, ahead)
             case q.Train(state=q.TrainState.COMPOSED):
-                step, event = "check", await self._check(train, remote, entries)
+                step = "check"
+                event = await self._look_at_ci(lane, train, await self._check(train, remote, entries), entries)
             case q.Train(state=q.TrainState.CHECKED):
                 step, event = "confirm", await self._confirm(train, entries)
             case q.Train():
@@ -165,6 +172,40 @@ class Lander:
         found = await self._verdict(remote, tree, probe, train.search)
         verdict = found.summary or "checks passed" if found.outcome == "green" else ""
         return q.Checked(outcome=found.outcome, length=length, evidence=found.evidence, verdict=verdict)
+
+    async def _look_at_ci(
+        self, lane: q.Lane, train: q.Train, checked: q.Checked, entries: Sequence[q.Entry]
+    ) -> q.Checked:
+        """What our own checks found green is asked of the repository's CI, if the entries need that."""
+        wanted = probes.ci_of(entries[: checked.length])
+        if checked.outcome != "green" or not wanted:
+            return checked
+        assert self.ci is not None, "only a bot's entries need CI"
+        commit = train.carriages[checked.length - 1].commit
+        found = await self.ci.look(lane.key, commit, wanted, push=True)
+        if found.outcome == "green":
+            said = [text for text in (checked.verdict, found.summary) if text != probes.NO_CHECKS]
+            return checked.model_copy(update={"verdict": "; ".join(said)})
+        if found.outcome == "red":
+            base = await self.ci.look(lane.key, train.base, wanted, push=False)
+            same = (
+                base.outcome == "red"
+                and base.evidence
+                and found.evidence
+                and base.evidence.check == found.evidence.check
+            )
+            length = 0 if same else checked.length
+            return q.Checked(outcome="red", length=length, evidence=found.evidence, believed=True)
+        now, since = self.clock.wall(), train.ci_since or self.clock.wall()
+        minutes = max(entry.ci_minutes for entry in entries[: checked.length])
+        late = now >= since + timedelta(minutes=minutes)
+        reason = f"{found.summary} on {commit[:12]}"
+        if late:
+            reason = f"{reason} within {minutes} minutes: see to it, then `interlock queue release {lane.key}` goes on"
+        return q.Checked(
+            outcome="late" if late else "waiting", length=checked.length, evidence=Evidence(reason=reason),
+            since=since, look_at=now + timedelta(seconds=CI_SECONDS),
+        )  # fmt: skip
 
     async def _verdict(self, remote: Remote, tree: Sha, probe: probes.Probe, search: q.Search) -> CheckVerdict:
         """Green is kept by tree and checks, whatever their order. Red is not: it is believed by the lane alone, and

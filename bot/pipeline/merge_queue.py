@@ -223,5 +223,6 @@ def _land_if_approved(turn: Turn) -> None:
     turn.move("land", "the gate has passed")
     series = Series(fork=base, tip=tip, digest=ticket.digest, branch=ticket.branch, method=ticket.policy.merge)
     checks = (*(check for item in ticket.tasks for check in item.task.checks), *ticket.policy.checks)
-    turn.put(f"{ticket.id}@{tip[:12]}.{ticket.trial}", ticket.base_lane, series=series,
-             author=ticket.requester.login, checks=tuple({check.command: check for check in checks}.values()))  # fmt: skip
+    gate = tuple({check.command: check for check in checks}.values())
+    turn.put(f"{ticket.id}@{tip[:12]}.{ticket.trial}", ticket.base_lane, series=series, author=ticket.requester.login,
+             checks=gate, ci=ticket.policy.ci, ci_minutes=ticket.policy.ci_deadline_minutes)  # fmt: skip

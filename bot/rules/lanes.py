@@ -98,6 +98,15 @@ def _checked(turn: LaneTurn, train: q.Train, event: q.Checked) -> None:
     if event.outcome == "unknown":
         turn.requeue_train(train, evidence.reason, counts=True, delay=RETRY_SECONDS)
         return
+    if event.outcome == "waiting":
+        turn.why = evidence.reason
+        turn.set(train=train.model_copy(update={"ci_since": event.since}), due=event.look_at)
+        return
+    train = train.model_copy(update={"ci_since": None})
+    turn.set(train=train, due=None)
+    if event.outcome == "late":
+        _park(turn, train, evidence.reason)
+        return
     if event.length == 0 and probes.confirmed(train.search, event):
         _base_is_red(turn, train, evidence)
         return
@@ -114,6 +123,13 @@ def _checked(turn: LaneTurn, train: q.Train, event: q.Checked) -> None:
         turn.why = f"{event.outcome} with {what}: {event.verdict or evidence.reason}"
 
 
+def _park(turn: LaneTurn, train: q.Train, why: str) -> None:
+    """Nobody can say whether the train is green: it is taken apart, and the lane waits for a person."""
+    turn.requeue_train(train, why)
+    turn.move_lane("pause", why)
+    turn.tell(e.LaneStopped(lane=turn.lane.key, why=why))
+
+
 def _base_is_red(turn: LaneTurn, train: q.Train, evidence: Evidence) -> None:
     """Nobody in the queue is blamed; the lane waits for another head."""
     log = " ".join(evidence.log.split())[-EXCERPT:]
@@ -127,7 +143,8 @@ def _base_is_red(turn: LaneTurn, train: q.Train, evidence: Evidence) -> None:
 def _go_on(turn: LaneTurn, train: q.Train, verdict: str) -> None:
     """The train is green. Where no check has run, that is enough for the rungs that a line merge is as good as alone."""
     unproved = next((i for i, one in enumerate(train.carriages) if one.rung not in AS_GOOD_AS_LINE), None)
-    if unproved is None or probes.checks_of([turn.entries[carriage.entry] for carriage in train.carriages]):
+    entries = [turn.entries[carriage.entry] for carriage in train.carriages]
+    if unproved is None or probes.checks_of(entries) or probes.ci_of(entries):
         turn.why = verdict or "the checks pass"
         turn.move_train(train, "green", E.CHECKING, verdict=verdict)
         return

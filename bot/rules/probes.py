@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from schemas import lane as q
-from schemas.base import CheckCommand, Evidence
+from schemas.base import CheckCommand, CiCheck, Evidence
 
 NO_CHECKS = "no checks"
 UNNAMED = Evidence(reason="the checks fail")
@@ -63,7 +63,12 @@ def learned(search: q.Search, event: q.Checked) -> q.Search:
 
 def confirmed(search: q.Search, event: q.Checked) -> bool:
     """Whether this is red, and was before."""
-    return event.outcome == "red" and _name(event.evidence or UNNAMED) in search.suspects
+    return event.outcome == "red" and (event.believed or _name(event.evidence or UNNAMED) in search.suspects)
+
+
+def ci_of(entries: Sequence[q.Entry]) -> tuple[CiCheck, ...]:
+    """The checks of the repository's own CI that these entries need, each once."""
+    return tuple(dict.fromkeys(check for entry in entries for check in entry.ci))
 
 
 def flaky(search: q.Search, probe: Probe) -> str:

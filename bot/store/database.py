@@ -37,6 +37,7 @@ def _keep_failures(conn: Connection) -> None:
     conn.execute("ALTER TABLE entry_bodies ADD COLUMN change TEXT NOT NULL DEFAULT ''")
     conn.execute("""UPDATE entry_bodies SET change = COALESCE(json_extract(body, '$.change'), ''),
         body = json_remove(body, '$.change')""")
+    conn.execute("ALTER TABLE lanes ADD COLUMN due_at INTEGER NOT NULL DEFAULT 0")
     conn.execute("UPDATE entries SET digest = ''")  # which were made otherwise
     conn.execute("ALTER TABLE entries ADD COLUMN content TEXT NOT NULL DEFAULT ''")
     conn.execute("CREATE INDEX entries_set_aside ON entries (lane, content) WHERE state = 'quarantined'")

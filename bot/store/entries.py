@@ -53,7 +53,7 @@ def save_lane(conn: Connection, lane: q.Lane) -> None:
     """Write the lane; its lease's columns stay."""
     upsert(
         conn, "lanes", "key", key=lane.key, version=lane.version, state=lane.state, train=lane.train is not None,
-        body=lane.model_dump_json(by_alias=True),
+        due_at=to_ms(lane.due) if lane.due else 0, body=lane.model_dump_json(by_alias=True),
     )  # fmt: skip
 
 

@@ -86,16 +86,17 @@ class QueueTables(Part):
     # --- lanes ----------------------------------------------------------------------------------------------
     async def busy_lanes(self, now: datetime) -> Sequence[str]:
         """See bot.ports.Queue. A frozen lane is busy too: it sees by trying again that its head has moved."""
-        sql = """SELECT key FROM lanes l WHERE train = 1 OR (state <> 'paused' AND EXISTS (SELECT 1
-            FROM entries e WHERE e.lane = l.key AND e.state = 'queued' AND e.due_at <= ?)) ORDER BY key"""
+        sql = """SELECT key FROM lanes l WHERE (train = 1 AND due_at <= ?1) OR (train = 0 AND state <> 'paused' AND EXISTS
+            (SELECT 1 FROM entries e WHERE e.lane = l.key AND e.state = 'queued' AND e.due_at <= ?1)) ORDER BY key"""
         return [row["key"] for row in await self.database.rows(sql, to_ms(now))]
 
     async def next_due(self) -> datetime | None:
         """See bot.ports.Queue."""
-        sql = """SELECT e.due_at FROM entries e JOIN lanes l ON l.key = e.lane
-            WHERE e.state = 'queued' AND l.state <> 'paused' ORDER BY e.due_at LIMIT 1"""
+        sql = """SELECT MIN(due_at) AS due_at FROM (SELECT due_at FROM lanes WHERE due_at > 0 AND state <> 'paused'
+            UNION ALL SELECT * FROM (SELECT e.due_at FROM entries e JOIN lanes l ON l.key = e.lane
+            WHERE e.state = 'queued' AND l.state <> 'paused' AND l.train = 0 ORDER BY e.due_at LIMIT 1))"""
         row = await self.database.row(sql)
-        return from_ms(row["due_at"]) if row else None
+        return from_ms(row["due_at"]) if row and row["due_at"] is not None else None
 
     async def lane(self, key: str) -> q.Lane:
         """See bot.ports.Queue."""

@@ -76,6 +76,7 @@ CREATE TABLE lanes (
     version INTEGER NOT NULL,
     state TEXT NOT NULL,
     train INTEGER NOT NULL,
+    due_at INTEGER NOT NULL DEFAULT 0,
     body TEXT NOT NULL,
     owner TEXT NOT NULL DEFAULT '',
     boot_id TEXT NOT NULL DEFAULT '',

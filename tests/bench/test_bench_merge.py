@@ -51,7 +51,18 @@ def test_growth_and_probes(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["ratio"] > 0
     source = tmp_path / "skiff"
     repository(source)
-    command = [sys.executable, "-m", "bot.cli.main", "bench", "probes", "--repo", str(source), "--changes", "6", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "bot.cli.main",
+        "bench",
+        "probes",
+        "--repo",
+        str(source),
+        "--changes",
+        "6",
+        "--json",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

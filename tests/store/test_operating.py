@@ -132,6 +132,7 @@ async def test_a_database_of_the_first_schema_keeps_its_failures(tmp_path: Path)
         script = """DROP INDEX entries_failed; ALTER TABLE entries DROP COLUMN failures;
             ALTER TABLE entries DROP COLUMN failed_at; UPDATE entry_bodies SET body = json_set(body, '$.change', json(change));
             DROP INDEX entries_set_aside; ALTER TABLE entries DROP COLUMN content;
+            ALTER TABLE lanes DROP COLUMN due_at;
             ALTER TABLE entry_bodies DROP COLUMN change; PRAGMA user_version = 1"""
         await store.database.write("older", lambda conn: [conn.execute(one) for one in script.split(";")] and None)
     async with opened(tmp_path) as store:
