@@ -26,7 +26,11 @@ API_VERSION = "2022-11-28"
 JWT_MINUTES = 9
 RENEW = timedelta(minutes=5)
 PAGE = 100
-PERMISSIONS = {"metadata": "read", **dict.fromkeys(("issues", "pull_requests", "contents", "checks"), "write")}
+PERMISSIONS = {
+    "metadata": "read",
+    "statuses": "read",
+    **dict.fromkeys(("issues", "pull_requests", "contents", "checks"), "write"),
+}
 FRESH_RETRIES = (0.5, 1.0, 2.0, 2.5)
 """Seconds between tries of a token that was minted a moment ago: it may not be known everywhere yet (facts: 401/403)."""
 

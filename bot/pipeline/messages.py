@@ -81,7 +81,7 @@ def status(ticket: Ticket) -> str:
         f"Waits for {ticket.waits_for}, which changes the same lines and was first." if ticket.waits_for else "",
         f"Pull request #{ticket.pull_request.number}" if ticket.pull_request else "",
         f"On `{ticket.base_ref}` as {ticket.landed[-1]}." if ticket.landed else "",
-        one_line(ticket.note, 400) if over else "",
+        one_line(ticket.note, 400) if over or ticket.state is TicketState.LANDING else "",
         _TURN[ticket.state],
     ]
     return "\n".join(filter(None, lines))

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from aiohttp import web
 
-from bot.standin import hooks
+from bot.standin import hooks, verdicts
 from bot.standin.state import ApiError, App, Json, Repository, State, User
 
 PERMISSIONS = {
     "metadata": "read", "issues": "write", "pull_requests": "write", "contents": "write", "checks": "write",
+    "statuses": "read",
 }  # fmt: skip
 
 
@@ -69,6 +70,10 @@ def routes(state: State) -> list[web.RouteDef]:
             repo.name = body["name"]
         return web.json_response({})
 
+    async def ci(request: web.Request) -> web.Response:
+        verdicts.ci_said(state, state.repositories[int(request.match_info["id"])], await request.json())
+        return web.json_response({})
+
     async def press(request: web.Request) -> web.Response:
         body = await request.json()
         repo = state.repositories[int(body["repository"])]
@@ -118,6 +123,7 @@ def routes(state: State) -> list[web.RouteDef]:
         web.post("/_standin/app", app),
         web.post("/_standin/repositories", repositories),
         web.patch("/_standin/repositories/{id}", change_repository),
+        web.post("/_standin/repositories/{id}/ci", ci),
         web.post("/_standin/press", press),
         web.get("/_standin/wait", wait),
         web.post("/_standin/faults", faults),

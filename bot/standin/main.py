@@ -42,6 +42,7 @@ _REPO: list[tuple[str, str, Handler]] = [
     ("DELETE", "/git/refs/{ref:.+}", code.delete_ref),
     ("GET", "/commits", code.list_commits),
     ("GET", "/commits/{sha}/check-runs", verdicts.list_checks),
+    ("GET", "/commits/{sha}/status", verdicts.combined_status),
     ("GET", "/commits/{sha:.+}", code.get_commit),
     ("GET", "/contents/{path:.+}", code.get_contents),
     ("POST", "/pulls", code.create_pull),

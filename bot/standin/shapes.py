@@ -200,7 +200,7 @@ def check_run(state: State, repo: Repository, found: Json) -> Json:
         "completed_at": found.get("completed_at"),
         "output": {"title": output.get("title"), "summary": output.get("summary"), "text": output.get("text"),
                    "annotations_count": len(output.get("annotations", [])), "annotations_url": f"{api}/annotations"},
-        "check_suite": {"id": suite}, "app": app(state),
+        "check_suite": {"id": suite}, "app": {**(app(state) or {}), **found.get("by", {})},
         "pull_requests": [
             {"id": i.id, "number": i.number, "url": f"{state.url}/repos/{repo.full_name}/pulls/{i.number}",
              "head": {"ref": i.head_ref, "sha": i.head_sha, "repo": {"id": repo.id, "url": "", "name": repo.name}},

@@ -110,6 +110,7 @@ class Repository:
     archived: bool = False
     items: dict[int, Item] = field(default_factory=dict)
     checks: dict[int, Json] = field(default_factory=dict)
+    statuses: dict[str, list[Json]] = field(default_factory=dict)
     suites: dict[str, int] = field(default_factory=dict)
     protected: dict[str, list[str]] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -1,0 +1,88 @@
+"""A ticket lands on the base through the repository's own CI, or comes back with what CI said."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.ticket import TicketState
+from tests.e2e.test_two_issues import LIST, playbook
+from tests.e2e.world import World, Zygote, world
+
+POLICY = """checks:
+  - name: complete
+    command: test $(wc -l < list.txt) -ge 9
+ci:
+  - {app: github-actions, name: build}
+  - {name: legacy/lint}
+"""
+FILES = {".github/interlock.yml": POLICY, "list.txt": LIST}
+BRANCH = "refs/heads/interlock/queue/main"
+
+
+def tip(scene: World) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(scene.bare()), "rev-parse", "-q", "--verify", BRANCH], capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+async def pushed(scene: World) -> str:
+    """The commit that CI is asked about, once it is there."""
+    async with asyncio.timeout(60):
+        sequence = 0
+        while not (sha := tip(scene)):
+            sequence = await scene.github.wait(sequence, 1.0)
+    return sha
+
+
+async def says(scene: World, sha: str, **what: Any) -> None:
+    await scene.github.control(f"repositories/{scene.repo.id}/ci", {"head_sha": sha, **what})
+
+
+@pytest.mark.slow
+async def test_a_ticket_lands_when_ci_is_green_even_after_a_kill(tmp_path: Path, zygote: Zygote) -> None:
+    async with world(tmp_path, zygote, FILES, playbook(("line 2\n", "apple\n"), ("", ""))) as scene:
+        scene.orders["ci_seconds"] = 0.2
+        await scene.start()
+        person = await scene.label("Put Apple", "on the list")
+        landing = asyncio.create_task(scene.until_closed(person, seconds=90, revive=True))
+        sha = await pushed(scene)
+        await says(scene, sha, app="github-actions", name="build", conclusion=None)
+        await says(scene, sha, app="", name="legacy/lint", conclusion="success")
+        await says(scene, sha, app="someone-else", name="build", conclusion="failure")  # another App's word is nothing
+        scene.kill()
+        await asyncio.sleep(1.5)  # long enough for the bot to come back and look, and to land what it should not
+        assert tip(scene) == sha and not landing.done()
+        await says(scene, sha, app="github-actions", name="build", conclusion="success")
+        await landing
+        (ticket,) = await scene.tickets()
+        assert ticket.state is TicketState.DONE
+        main = subprocess.run(["git", "-C", str(scene.bare()), "rev-parse", "main"], capture_output=True, text=True)
+        assert main.stdout.strip() == sha  # what CI was green on is what landed
+
+
+@pytest.mark.slow
+async def test_red_ci_sends_the_ticket_back_with_its_words(tmp_path: Path, zygote: Zygote) -> None:
+    async with world(tmp_path, zygote, FILES, playbook(("line 2\n", "apple\n"), ("", ""))) as scene:
+        scene.orders["ci_seconds"] = 0.2
+        await scene.start()
+        person = await scene.label("Put Apple", "on the list")
+        acting = asyncio.create_task(scene.until_closed(person, seconds=90))
+        sha = await pushed(scene)
+        await says(scene, sha, app="", name="legacy/lint", conclusion="success")
+        await says(scene, sha, app="github-actions", name="build", conclusion="failure", summary="the build fell over")
+        async with asyncio.timeout(60):
+            sequence, told = 0, None
+            while told is None:
+                sequence = await scene.github.wait(sequence, 1.0)
+                (ticket,) = await scene.tickets()
+                told = next((item.evidence for item in ticket.tasks if item.evidence), None)
+        acting.cancel()
+        await asyncio.wait({acting})
+        assert told.check == "github-actions/build" and told.log == "the build fell over"
+        assert "failure" in told.reason and ticket.state is not TicketState.DONE
