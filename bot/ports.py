@@ -153,6 +153,9 @@ class Queue(Protocol):
     async def due_entries(self, lane: str, limit: int, now: datetime) -> Sequence[Entry]:
         """Queued entries that are due, in apply order, with their change requests."""
 
+    async def due_ids(self, lane: str, limit: int, now: datetime) -> Sequence[str]:
+        """Their ids alone."""
+
     async def entries(self, lane: str, ids: Sequence[str]) -> Sequence[Entry]:
         """These entries, without their change requests, in the order given."""
 

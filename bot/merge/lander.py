@@ -75,18 +75,20 @@ class Lander:
             lane.due is not None and lane.due > self.clock.wall()
         ):
             return False, None
-        if train is None:
+        remote = await self.remote(lease.key)
+        used = ahead is not None and train is None and await self._fits(lease, lane, remote, ahead)
+        if train is None and not used:
             thaw = timedelta(seconds=FROZEN_SECONDS if self.looks_again and lane.state is FROZEN else 0)
             entries = await self.queue.due_entries(lease.key, lane.window, self.clock.wall() + thaw)
             if not entries:
                 return False, None
-            if ahead is not None and [entry.id for entry in entries[: len(ahead.ids)]] == ahead.ids:
-                entries = entries[: len(ahead.ids)]
         else:
-            entries = await self.queue.entries(lease.key, [carriage.entry for carriage in train.carriages])
-        remote = await self.remote(lease.key)
+            ids = ahead.ids if ahead is not None and used else [one.entry for one in train.carriages] if train else []
+            entries = await self.queue.entries(lease.key, ids)
         event: q.LaneEvent
         match train:
+            case None if ahead is not None and used:
+                step, event = "compose", ahead.composed
             case None:
                 step, event = "compose", await self._compose(lease, lane, remote, entries, ahead)
             case q.Train(state=q.TrainState.COMPOSED):
@@ -130,13 +132,16 @@ class Lander:
         composed = await asyncio.to_thread(compose, remote.git_dir, start, entries, self.threads, seen, self.driver)
         return _Ahead(ids, composed)
 
+    async def _fits(self, lease: Lease, lane: q.Lane, remote: Remote, ahead: "_Ahead") -> bool:
+        """Whether what was composed ahead stands on today's head, and nobody has come before it or left."""
+        due = await self.queue.due_ids(lease.key, len(ahead.ids), self.clock.wall())
+        return list(due) == ahead.ids and await remote.head(lane.ref) == ahead.composed.old
+
     async def _compose(
         self, lease: Lease, lane: q.Lane, remote: Remote, entries: Sequence[q.Entry], ahead: "_Ahead | None"
     ) -> q.Composed:
         old = await remote.head(lane.ref)
         ids = [entry.id for entry in entries]
-        if ahead is not None and ahead.composed.old == old and ahead.ids == ids:
-            return ahead.composed.model_copy(update={"look_again": self.looks_again})
         await self.queue.begin(lease, _not_begun(ids, ahead), self.clock.wall())
         fork = lane.fork or next((e.fork for e in entries if e.fork), None)
         base = old or fork or next((e.change.base for e in entries if e.change is not None), None)

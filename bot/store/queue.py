@@ -28,6 +28,7 @@ from schemas.base import Sha
 from schemas.decision import LaneDecision
 
 VERDICT: Final = TypeAdapter(CheckVerdict)
+_DUE: Final = f"WHERE e.lane = ? AND e.state = 'queued' AND e.due_at <= ? ORDER BY {ORDER} LIMIT ?"
 
 _HELD: Final = "key = ? AND owner = ? AND fence = ?"
 
@@ -57,8 +58,12 @@ class QueueTables(Part):
 
     async def due_entries(self, lane: str, limit: int, now: datetime) -> Sequence[q.Entry]:
         """See bot.ports.Queue; the order is `ORDER`."""
-        where = f"WHERE lane = ? AND state = 'queued' AND due_at <= ? ORDER BY {ORDER} LIMIT ?"
-        return await self._entries(WHOLE, where, lane, to_ms(now), limit)
+        return await self._entries(WHOLE, _DUE, lane, to_ms(now), limit)
+
+    async def due_ids(self, lane: str, limit: int, now: datetime) -> Sequence[str]:
+        """See bot.ports.Queue."""
+        rows = await self.database.rows(f"SELECT e.id FROM entries e {_DUE}", lane, to_ms(now), limit)
+        return [row["id"] for row in rows]
 
     async def entries(self, lane: str, ids: Sequence[str], *, whole: bool = False) -> Sequence[q.Entry]:
         """See bot.ports.Queue; `whole` brings the change requests too. Ids that the lane does not have are left out."""
