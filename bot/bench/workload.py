@@ -2,7 +2,8 @@
 
 A step is what one commit of a linear chain changes. Its base is the chain as it was some commits before; the content
 submitted is the step brought back to that base. Landed on the step before it, the chain's own tree must come out
-again, which makes every landing checkable. With `fit` a base moves closer until that holds; without, conflicts stay.
+again, which makes every landing checkable. With `fit` a base moves closer until that holds by a line merge, which all
+contestants can make; without, conflicts stay.
 """
 
 import base64
@@ -125,7 +126,7 @@ def _step(objects: Objects, chain: Sequence[str], at: int, lag: int, *, fit: boo
         theirs = _brought(objects, before, base, changes)
         edits = changes_between(objects, base, theirs)
         landed = merge(objects, base, before, edits) if fit else None
-        if edits and (not fit or (isinstance(landed, Merged) and landed.tree == after)):
+        if edits and (not fit or (landed == Merged(after))):
             request = _request(objects, f"bench/{at}", commit, base, edits)
             return Step(request, behind, commit, theirs, after, chain[at - 1])
     return None
