@@ -163,7 +163,7 @@ async def queue_survives(repo: Path, said: str) -> None:
     """The store opens, its chain is whole, and neither it nor the ref is behind what was acknowledged."""
     steps, landed = acknowledged(said)
     fsck = subprocess.run(
-        ["git", f"--git-dir={repo}", "fsck", "--connectivity-only", "--no-dangling"], capture_output=True, text=True,
+        ["git", f"--git-dir={repo}", "fsck", "--full", "--no-dangling"], capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert fsck.returncode == 0, fsck.stderr
