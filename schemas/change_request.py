@@ -153,11 +153,13 @@ class ChangeRequest(Frozen):
     def _is_a_set(cls, patch: tuple[Edit, ...]) -> tuple[Edit, ...]:
         if not patch:
             raise ValueError("the patch is empty")
-        sources = [edit.source for edit in patch if isinstance(edit, Rename)]
-        for what, paths in (("target", [edit.path for edit in patch]), ("source", sources)):
-            for path, times in Counter(paths).items():
-                if times > 1:
-                    raise ValueError(f"{path!r} is the {what} of two operations")
+        for what, paths in (
+            ("target", [edit.path for edit in patch]),
+            ("source", [edit.source for edit in patch if isinstance(edit, Rename)]),
+        ):
+            if len(set(paths)) < len(paths):
+                path = Counter(paths).most_common(1)[0][0]
+                raise ValueError(f"{path!r} is the {what} of two operations")
         if sum(len(edit.content or "") for edit in patch if isinstance(edit, _Content)) > MAX_REQUEST_BYTES * 4 // 3:
             raise ValueError(f"the patch is over {MAX_REQUEST_BYTES} bytes")
         return patch

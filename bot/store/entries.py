@@ -7,7 +7,6 @@ landing.
 
 import hashlib
 import json
-from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -30,12 +29,14 @@ ORDER: Final = "e.accepted_at - 3600000 * e.priority, e.seq"
 difference of two entries never changes, so the order is the same whenever it is asked for; an index holds it.
 Entries of one priority come in order of acceptance, those accepted in one second in the order given."""
 
-SELECT: Final = """SELECT e.seq, e.id, e.lane, e.ticket, e.task, e.state, e.priority, e.accepted_at AS accepted,
-    e.due_at AS next_try, e.deliveries, e.outcomes, e.attempts, e.error_class, e.error, e.evidence, e.oid AS "commit",
-    e.released_by, b.body FROM entries e JOIN entry_bodies b ON b.seq = e.seq """
+SELECT: Final = """SELECT e.lane, json_object('seq', e.seq, 'id', e.id, 'lane', e.lane, 'ticket', e.ticket, 'task', e.task,
+    'state', e.state, 'priority', e.priority, 'accepted', e.accepted_at / 1000.0, 'next_try', e.due_at / 1000.0,
+    'deliveries', e.deliveries, 'outcomes', e.outcomes, 'attempts', e.attempts, 'error_class', e.error_class,
+    'error', e.error, 'commit', e.oid, 'released_by', e.released_by) AS head, e.evidence, b.body
+    FROM entries e JOIN entry_bodies b ON b.seq = e.seq """
 """An entry under the names that its model has, without its change request."""
 
-WHOLE: Final = SELECT.replace("b.body FROM", "b.body, b.change FROM")
+WHOLE: Final = SELECT.replace("b.body\n", "b.body, b.change\n")
 """And with it."""
 
 AGAIN: Final = "state = 'queued', due_at = ?, settled_at = NULL, attempts = 0, outcomes = deliveries"
@@ -177,13 +178,10 @@ def apply_move(conn: Connection, lane: str, move: EntryMove, now: datetime) -> N
     )  # fmt: skip
 
 
-def entry_of(row: Row, more: Collection[str] = ()) -> q.Entry:
-    """A row of SELECT as the lander sees it, leaving out `more` columns."""
-    columns = {name: value for name, value in dict(row).items() if name not in more}
-    body, evidence, change = columns.pop("body"), columns.pop("evidence") or "null", columns.pop("change", "") or "null"
-    columns["accepted"], columns["next_try"] = row["accepted"] / 1000, row["next_try"] / 1000
+def entry_of(row: Row) -> q.Entry:
+    """A row of SELECT or WHOLE as the lander sees it."""
+    body, evidence = row["body"], row["evidence"] or "null"
+    change = (row["change"] if "change" in row.keys() else "") or "null"  # noqa: SIM118 (a row's own keys)
     # One document, read once: the body is most of it. That of a forgotten ticket is empty.
     comma = "," if body != "{}" else ""
-    return q.Entry.model_validate_json(
-        f'{json.dumps(columns)[:-1]},"evidence":{evidence},"change":{change}{comma}{body[1:]}'
-    )
+    return q.Entry.model_validate_json(f'{row["head"][:-1]},"evidence":{evidence},"change":{change}{comma}{body[1:]}')

@@ -83,8 +83,10 @@ class QueueTables(Part):
 
         def work(conn: Connection) -> None:
             _held(conn, lease)
-            sql = "UPDATE entries SET deliveries = deliveries + 1 WHERE lane = ? AND id = ?"
-            conn.executemany(sql, [(lease.key, name) for name in ids])
+            marks = ", ".join("?" * len(ids))
+            conn.execute(
+                f"UPDATE entries SET deliveries = deliveries + 1 WHERE lane = ? AND id IN ({marks})", (lease.key, *ids)
+            )
 
         await self.database.write("begin", work)
 
@@ -113,8 +115,11 @@ class QueueTables(Part):
         boot, boot_id = self._clock.boot(), self._clock.boot_id()
 
         def work(conn: Connection) -> Lease | None:
-            make_lane(conn, lane)
-            row = conn.execute("SELECT owner, boot_id, expires, fence FROM lanes WHERE key = ?", (lane,)).fetchone()
+            sql = "SELECT owner, boot_id, expires, fence FROM lanes WHERE key = ?"
+            row = conn.execute(sql, (lane,)).fetchone()
+            if row is None:
+                make_lane(conn, lane)
+                row = conn.execute(sql, (lane,)).fetchone()
             if row["owner"] and row["boot_id"] == boot_id and row["expires"] > boot:
                 return None
             lease = Lease(key=lane, owner=owner, fence=row["fence"] + 1)

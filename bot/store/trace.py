@@ -41,7 +41,7 @@ class Traces(Part):
         where = " AND ".join(f"e.{column} = ?" for column, _ in which)
         sql = WHOLE.replace("b.body,", "b.body, e.digest,")
         rows = await self.database.rows(f"{sql} WHERE {where} ORDER BY e.seq", *(value for _, value in which))
-        return [(entry_of(row, {"digest"}), row["digest"]) for row in rows]
+        return [(entry_of(row), row["digest"]) for row in rows]
 
     async def told(self, ticket: str, *kinds: str) -> Sequence[Told]:
         """A ticket's events of these kinds, oldest first."""
