@@ -39,9 +39,11 @@ def entries(first: int, count: int) -> list[q.NewEntry]:
     return [q.NewEntry(id=f"c{n}", lane=LANE, change=change(f"c{n}")) for n in range(first, first + count)]
 
 
-async def take(store: SqliteStore, train: int, lane: str = LANE) -> tuple[Lease, Sequence[q.Entry]]:
-    """Lease a lane and take the next train of entries: what the lander does before it composes."""
-    lease = await store.lease_lane(lane, OWNER, 60.0)
+async def take(
+    store: SqliteStore, train: int, lane: str = LANE, lease: Lease | None = None
+) -> tuple[Lease, Sequence[q.Entry]]:
+    """Lease a lane, unless it is leased, and take the next train of entries: what the lander does before it composes."""
+    lease = lease or await store.lease_lane(lane, OWNER, 60.0)
     assert lease is not None
     now = SystemClock().wall()
     due = await store.due_entries(lane, train, now)
@@ -73,14 +75,16 @@ async def our_laps(path: Path, changes: int, train: int) -> tuple[Lap, Lap]:
     async with open_store(path, SystemClock()) as store:
         await store.enqueue(entries(0, changes), SystemClock().wall())
         sketch, taking, rest = Sketch(), Watch(), Watch()
-        done = 0
+        done, held = 0, None
         while done < changes:
             with taking:
-                lease, due = await take(store, train)
+                lease, due = await take(store, train, lease=held)
+            held = lease if train > 1 else None  # a lander keeps its lease while there is more to take
+            done += len(due)
             with rest:
                 await settle(store, lease, sketch, due)
-                await store.release_lane(lease)
-            done += len(due)
+                if held is None or done == changes:
+                    await store.release_lane(lease)
         landed = sum(entry.state is q.EntryState.LANDED for entry in await store.report(LANE))
         assert landed == changes, f"{landed} of {changes} landed"
     return taking.lap(changes), taking.beside(rest).lap(changes)
