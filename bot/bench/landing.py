@@ -71,8 +71,9 @@ class Ours:
         landed = [result.carriage for result in made.results if result.carriage is not None]
         if not landed or len(landed) < len(made.results):
             raise AssertionError(f"a step did not land: {[r for r in made.results if r.carriage is None][:1]}")
-        if landed[-1].tree != train[len(landed) - 1].wanted:
-            raise AssertionError(f"{landed[-1].entry} landed as another tree")
+        for carriage, step in zip(landed, train, strict=False):
+            if carriage.tree != step.wanted:
+                raise AssertionError(f"{carriage.entry} landed as another tree")
         self._refs.references[REF].set_target(pygit2.Oid(hex=landed[-1].commit))
         self._head = landed[-1].commit
         return len(landed)
