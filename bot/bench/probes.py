@@ -52,6 +52,10 @@ def _git_says(folder: Path, step: Step) -> str | None:
     theirs = commit._replace(tree=step.theirs, parents=(step.base,), author=b"author " + who, text=b"theirs\n")
     side = objects.add_commit(theirs)
     objects.flush([side])
+    # In a bare repository git 2.39 reads attributes from this file only.
+    attributes = lookup(objects, objects.tree_of(step.before), ".gitattributes")
+    (folder / "info").mkdir(exist_ok=True)
+    (folder / "info" / "attributes").write_bytes(objects.blob(attributes.oid) if attributes is not None else b"")
     done = run_git(folder, "merge-tree", "--write-tree", "--no-messages", step.before, side)
     return done.stdout.split()[0] if done.returncode == 0 else None
 
