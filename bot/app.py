@@ -30,13 +30,12 @@ from bot.merge.trial import TrialPerformer
 from bot.metrics import Metrics
 from bot.pipeline import prompts
 from bot.ports import Clock, Faults, Harness, Remote, no_faults
-from bot.runners.gateway import Provider
 from bot.runners.harnesses.copilot import CopilotHarness
 from bot.runners.harnesses.scripted import ScriptedHarness
 from bot.runners.performer import AgentRuns, RunCanceller
 from bot.runners.sandbox import Sandbox, SandboxChecker, area_for, emptied, stage, tools_for
 from bot.store.store import SqliteStore, open_store
-from schemas.settings import Settings
+from schemas.settings import Provider, Settings
 
 log = logging.getLogger("interlock.app")
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from schemas.base import Described
+from schemas.base import Described, Frozen
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -50,3 +50,13 @@ class Settings(Described):
     exits 0. It runs as the server does, on what agents wrote: take one that only reads and writes these files"""
     sandbox: Literal["required", "reduced", "off"] = "required"
     """how agents and checks are confined; off only against a GitHub on loopback"""
+
+
+class Provider(Frozen):
+    """Where the model is: the operator's own (BYOK), or Copilot's service. `model` is the name on the wire."""
+
+    type: Literal["openai", "azure", "anthropic"] = "openai"
+    base_url: str
+    api_key: SecretStr = SecretStr("")
+    model: str = "scripted"
+    headers: tuple[tuple[str, str], ...] = ()

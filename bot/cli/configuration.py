@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from bot.errors import Misconfigured
-from bot.runners.gateway import Provider
-from schemas.settings import Settings
+from schemas.settings import Provider, Settings
 
 PREFIX = "INTERLOCK_"
 FILE = "settings.yml"

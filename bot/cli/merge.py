@@ -17,10 +17,10 @@ from bot.cli.options import FOLDER
 from bot.cli.requests import Refused, read
 from bot.clock import SystemClock
 from bot.errors import Misconfigured
-from bot.github.read import read_policy
 from bot.merge.lander import Lander
 from bot.merge.local import LocalRemote
 from bot.ports import Checker, CheckVerdict, Clock, Confirmation, Remote
+from bot.rules import policy as policies
 from bot.rules import risk
 from bot.runners.sandbox import Sandbox, SandboxChecker, area_for, emptied
 from bot.store.store import SqliteStore, open_store
@@ -130,9 +130,9 @@ class Rules:
 
 def _rules(check: str | None, rungs: UpTo | None, file: Path | None) -> Rules:
     """Raises Misconfigured for a broken policy, or rungs that nothing stands behind."""
-    policy, fault = read_policy(file.read_bytes()) if file else (None, "")
-    if fault:
-        raise Misconfigured(fault.removesuffix(" The defaults apply."))
+    policy = policies.read(file.read_bytes()) if file else None
+    if isinstance(policy, str):
+        raise Misconfigured(f"{file}: {policy}")
     own = (CheckCommand(name="check", command=check, standing=True),) if check else ()
     checks = (*own, *(policy.checks if policy else ()))
     upto: UpTo = rungs or (policy.rungs if policy else "line")

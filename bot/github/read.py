@@ -4,13 +4,12 @@ import asyncio
 from pathlib import Path
 
 import pygit2
-import yaml
-from pydantic import ValidationError
 
 from bot.errors import Rejected
 from bot.github.app import GitHubApp
 from bot.github.people import GitHubPeople
 from bot.ports import Lease, Performed, Remotes
+from bot.rules import policy
 from bot.rules.budgets import outline
 from schemas.effects import Effect
 from schemas.events import RepositoryRead, RepositoryRefused
@@ -56,21 +55,12 @@ class RepositoryReader:
 def _look(git_dir: Path, ticket: str, branch: str, head: str) -> RepositoryRead:
     tree = pygit2.Repository(str(git_dir))[head].peel(pygit2.Tree)
     blob = tree[POLICY_PATH] if POLICY_PATH in tree else None  # noqa: SIM401 (a tree has no get)
-    policy, note = read_policy(blob.data if isinstance(blob, pygit2.Blob) else b"")
+    found = policy.read(blob.data if isinstance(blob, pygit2.Blob) else b"")
+    used, note = found, ""
+    if isinstance(used, str):
+        used, note = Policy(), f"{POLICY_PATH} is not used: {used}. The defaults apply."
     text = outline(paths(tree)).encode("utf-8", "replace").decode()  # names in a tree need not be UTF-8
-    return RepositoryRead(ticket=ticket, base_ref=branch, base=head, policy=policy, policy_note=note, outline=text)
-
-
-def read_policy(data: bytes) -> tuple[Policy, str]:
-    """The policy of these bytes; broken, the defaults with a sentence that names the key."""
-    try:
-        return Policy.model_validate(yaml.safe_load(data) or {}), ""
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        return Policy(), f"{POLICY_PATH} is not used: {where}: {first['msg']}. The defaults apply."
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        return Policy(), f"{POLICY_PATH} is not used, it is not YAML: {error}. The defaults apply."
+    return RepositoryRead(ticket=ticket, base_ref=branch, base=head, policy=used, policy_note=note, outline=text)
 
 
 def paths(tree: pygit2.Tree) -> list[str]:

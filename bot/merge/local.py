@@ -32,7 +32,6 @@ class LocalRemote:
         if not _REF.fullmatch(ref):
             raise Misconfigured(f"{ref!a:.200} is no safe ref: take ASCII letters, digits and _.+=#@,- between slashes")
         self.git_dir = find_git_dir(path)
-        pygit2.option(pygit2.enums.Option.ENABLE_FSYNC_GITDIR, True)
         place = ""
         for line in run_git(self.git_dir, "worktree", "list", "--porcelain").stdout.splitlines():
             if line.startswith("worktree "):

@@ -6,29 +6,17 @@ gets an error instead of an answer. COPILOT_* settings are read by whoever build
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal
 
 import httpx
 from copilot.copilot_request_handler import CopilotRequestContext, CopilotRequestHandler, CopilotWebSocketHandler
-from pydantic import SecretStr
 
-from schemas.base import Frozen
+from schemas.settings import Provider
 
 ADDRESS = "http://model.interlock.invalid/v1"
 """What the agent believes to be the model's address."""
 
 _OURS = {"authorization", "api-key", "x-api-key", "host", "content-length", "accept-encoding"}
 """Headers of the agent's side that are not passed on."""
-
-
-class Provider(Frozen):
-    """Where the model is: the operator's own (BYOK), or Copilot's service. `model` is the name on the wire."""
-
-    type: Literal["openai", "azure", "anthropic"] = "openai"
-    base_url: str
-    api_key: SecretStr = SecretStr("")
-    model: str = "scripted"
-    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Gateway(CopilotRequestHandler):

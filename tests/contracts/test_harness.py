@@ -16,13 +16,13 @@ from pydantic import SecretStr
 
 from bot.app import bundled_cli
 from bot.ports import Harness, Tool, ToolAnswer
-from bot.runners.gateway import Provider
 from bot.runners.harnesses.copilot import CopilotHarness
 from bot.runners.harnesses.scripted import ScriptedHarness
 from bot.runners.sandbox import Sandbox, area_for, stage
 from bot.standin.model import ModelServer, model_server
 from schemas.agent import Activity, AgentEnd, AgentJob, AgentOutcome
 from schemas.answers import Finish
+from schemas.settings import Provider
 
 KEY = "sk-canary-0123456789"
 Steps = list[dict[str, Any]]

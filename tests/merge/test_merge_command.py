@@ -173,3 +173,52 @@ def test_wrong_usage_is_exit_2_in_one_line(tmp_path: Path, repo: Path) -> None:
     git(tmp_path, "clone", "-q", "--bare", str(repo), str(other))
     code, _, errors = merge(other, source, "--db", str(tmp_path / "q.db"))
     assert code == 2 and "--db" in errors
+
+
+def touching(repo: Path) -> list[dict[str, Any]]:
+    """Two changes of neighbouring lines: they touch, and do not overlap."""
+    return [change(repo, f"line{line}", "dir0/file0.txt", line, f"by line{line}") for line in (2, 3)]
+
+
+def test_what_a_higher_rung_merged_lands_behind_a_check_alone(tmp_path: Path, repo: Path) -> None:
+    source = write(tmp_path / "r.jsonl", touching(repo))
+    for number, (more, landed) in enumerate([
+        ((), ["line2"]),
+        (("--rungs", "safe"), ["line2"]),
+        (("--rungs", "safe", "--check", "true"), ["line2", "line3"]),
+    ]):  # fmt: skip
+        start = git(repo, "rev-parse", "main")
+        code, report, errors = merge(repo, source, *more, "--db", str(tmp_path / f"{number}.db"))
+        assert [row["id"] for row in report["landed"]] == landed, errors
+        assert code == (0 if len(landed) == 2 else 1)
+        if more and code:
+            assert "'safe'" in report["rework"][0]["reason"] and "check" in report["rework"][0]["reason"]
+        git(repo, "update-ref", "refs/heads/main", start)
+
+
+def test_the_driver_is_the_operators_setting(tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [change(repo, name, "dir0/file0.txt", 2, name) for name in ("ours", "theirs")]
+    source = write(tmp_path / "r.jsonl", both)
+    code, _, errors = merge(repo, source, "--rungs", "driver", "--check", "true")
+    assert code == 2 and "INTERLOCK_MERGE_DRIVER" in errors
+    driver = tmp_path / "driver"
+    driver.write_text('#!/bin/sh\ncat "$3" >> "$2"\n')
+    driver.chmod(0o755)
+    monkeypatch.setenv("INTERLOCK_MERGE_DRIVER", f"{driver} %O %A %B")
+    code, report, errors = merge(repo, source, "--rungs", "driver", "--check", "true")
+    assert code == 0 and len(report["landed"]) == 2, errors
+    assert git(repo, "show", "main:dir0/file0.txt").splitlines().count("theirs") == 1
+
+
+def test_a_policy_holds_and_a_broken_one_is_named(tmp_path: Path, repo: Path) -> None:
+    source, policy = write(tmp_path / "r.jsonl", touching(repo)), tmp_path / "policy.yml"
+    policy.write_text("protectd: [a]\n")
+    code, _, errors = merge(repo, source, "--policy", str(policy))
+    assert code == 2 and errors.startswith(f"interlock: {policy}: protectd:") and errors.count("\n") == 1
+    policy.write_text("protected: ['dir0/**']\nchecks: [{name: fine, command: 'true'}]\nrungs: safe\n")
+    code, report, _ = merge(repo, source, "--policy", str(policy))
+    assert code == 1 and not report["landed"] and report["submitted"] == len(report["quarantined"]) == 2
+    assert all(row["class"] == "policy" and "protected" in row["reason"] for row in report["quarantined"])
+    policy.write_text("checks: [{name: fine, command: 'true'}]\nrungs: safe\n")
+    code, report, errors = merge(repo, source, "--policy", str(policy), "--db", str(tmp_path / "other.db"))
+    assert code == 0 and len(report["landed"]) == 2, errors

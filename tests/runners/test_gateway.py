@@ -8,7 +8,8 @@ from copilot.copilot_request_handler import CopilotRequestContext
 from pydantic import SecretStr
 
 from bot.cli.configuration import read_model
-from bot.runners.gateway import ADDRESS, Gateway, Provider
+from bot.runners.gateway import ADDRESS, Gateway
+from schemas.settings import Provider
 
 PROVIDER = Provider(type="anthropic", base_url="https://model.example", api_key=SecretStr("sk-ours"))
 

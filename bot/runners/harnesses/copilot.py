@@ -23,10 +23,11 @@ from copilot import tools as sdk
 from copilot.rpc import PermissionDecisionApproveOnce, PermissionDecisionReject
 
 from bot.ports import Tool
-from bot.runners.gateway import ADDRESS, Gateway, Provider
+from bot.runners.gateway import ADDRESS, Gateway
 from bot.runners.harnesses.conversation import Conversation, OnActivity, call
 from bot.runners.sandbox import Sandbox
 from schemas.agent import Activity, AgentEnd, AgentJob, AgentOutcome, Usage
+from schemas.settings import Provider
 
 log = logging.getLogger("interlock.copilot")
 logging.getLogger("copilot").setLevel(logging.ERROR)  # the SDK warns of every session that we end by an answer
