@@ -204,14 +204,27 @@ class Checker(Protocol):
     async def check(self, git_dir: Path, tree: Sha, commands: Sequence[CheckCommand]) -> CheckVerdict: ...
 
 
+Asked = tuple[tuple[str, str], ...]
+"""For each check that was asked to run once more: its name, and the result that it had then."""
+
+
+class CiVerdict(NamedTuple):
+    """What CI says. Unknown: `summary` names who has not reported; `evidence` is of a red one that is to run again."""
+
+    outcome: Literal["green", "red", "unknown"]
+    evidence: Evidence | None = None
+    summary: str = ""
+    asked: Asked = ()
+
+
 class Ci(Protocol):
     """The repository's own CI, which checks what is on a branch of the queue's."""
 
-    async def look(self, lane: str, commit: Sha, wanted: Sequence[CiCheck], *, push: bool) -> CheckVerdict:
-        """What CI says of a commit; `push` brings it to the lane's queue branch if it is not there yet.
-
-        Green only if every check has passed. Unknown: some have not reported; `summary` names them. Raises Transient.
-        """
+    async def look(
+        self, lane: str, commit: Sha, wanted: Sequence[CiCheck], *, push: bool, asked: Asked = ()
+    ) -> CiVerdict:
+        """What CI says of a commit, green if every check has passed. `push` brings it to the lane's queue branch if it is
+        not there yet, and has what failed run once more; `asked` is what the last look gave. Raises Transient."""
 
 
 class Confirmation(NamedTuple):

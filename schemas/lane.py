@@ -18,7 +18,7 @@ class LaneState(StrEnum):
 
     OPEN = "open"
     FROZEN = "frozen"  # the head itself fails its checks, or the ref was moved by force: nobody in the queue is blamed
-    PAUSED = "paused"  # by a person
+    PAUSED = "paused"  # CI never reported: until a person looks
 
 
 class EntryState(StrEnum):
@@ -198,6 +198,8 @@ class Train(Frozen):
     verdict: str = ""
     ci_since: Instant | None = None
     """Since when the repository's CI has been waited for, for the prefix that is asked now."""
+    ci_asked: tuple[tuple[str, str], ...] = ()
+    """Which of its checks were asked to run once more there, each with the result that it had then."""
     intents: tuple[Intent, ...] = ()
 
 
@@ -263,9 +265,10 @@ class Checked(Kinded, kind="checked"):
     evidence: Evidence | None = None
     verdict: str = ""
     believed: bool = False
-    """Red at once: by the repository's own CI, which we do not run again."""
+    """Red at once: by the repository's own CI, which says itself whether it ran again."""
     since: Instant | None = None
-    """waiting: since when, and when to look again."""
+    """waiting: since when, for what to run once more, and when to look again."""
+    asked: tuple[tuple[str, str], ...] = ()
     look_at: Instant | None = None
 
 

@@ -102,6 +102,10 @@ def test_a_push_is_to_a_ticket_s_branch_or_moves_a_base() -> None:
     assert moved.to == e.Address(repo_id=7, base_ref="main") and moved.key == f"push:refs/heads/main:{A}:{B}"
     assert not translated("push", ref="refs/heads/main", before=A, after=NOTHING)
     assert not translated("push", ref="refs/tags/interlock/12", before=A, after=B)
+    for base in ("main", "12", "interlock/12"):  # what CI is to check: no ticket's branch, and nobody's base
+        (queue,) = translated("push", None, OURSELVES, ref=f"refs/heads/interlock/queue/{base}", before=A, after=B)
+        assert isinstance(queue.event, e.BaseMoved)
+        assert queue.to == e.Address(repo_id=7, base_ref=f"interlock/queue/{base}")
 
 
 def test_what_we_do_not_know_is_nothing_and_what_does_not_fit_is_an_error() -> None:

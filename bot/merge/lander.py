@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from bot.errors import Stale, Transient
+from bot.merge.ci import look
 from bot.merge.commits import Landed, tree_before
 from bot.merge.compose import Start, compose
 from bot.merge.git import consolidate
@@ -28,7 +29,8 @@ log = logging.getLogger("interlock.lander")
 
 LEASE_SECONDS = 120.0
 BACKOFF_SECONDS = 2.0
-CI_SECONDS = 20.0
+TOLD = 1000
+"""How many entries behind a train that is parked are told at once."""
 FROZEN = q.LaneState.FROZEN
 
 
@@ -93,7 +95,12 @@ class Lander:
                 step, event = "compose", await self._compose(lease, lane, remote, entries, ahead)
             case q.Train(state=q.TrainState.COMPOSED):
                 step = "check"
-                event = await self._look_at_ci(lane, train, await self._check(train, remote, entries), entries)
+                event = await self._check(train, remote, entries)
+                if event.outcome == "green":
+                    event = await look(self.ci, self.clock.wall(), lane.key, train, event, entries)
+                if event.outcome == "late":  # whoever waits behind this train hears of it too
+                    behind = await self.queue.due_entries(lease.key, TOLD, self.clock.wall())
+                    entries = [*entries, *behind]
             case q.Train(state=q.TrainState.CHECKED):
                 step, event = "confirm", await self._confirm(train, entries)
             case q.Train():
@@ -177,40 +184,6 @@ class Lander:
         found = await self._verdict(remote, tree, probe, train.search)
         verdict = found.summary or "checks passed" if found.outcome == "green" else ""
         return q.Checked(outcome=found.outcome, length=length, evidence=found.evidence, verdict=verdict)
-
-    async def _look_at_ci(
-        self, lane: q.Lane, train: q.Train, checked: q.Checked, entries: Sequence[q.Entry]
-    ) -> q.Checked:
-        """What our own checks found green is asked of the repository's CI, if the entries need that."""
-        wanted = probes.ci_of(entries[: checked.length])
-        if checked.outcome != "green" or not wanted:
-            return checked
-        assert self.ci is not None, "only a bot's entries need CI"
-        commit = train.carriages[checked.length - 1].commit
-        found = await self.ci.look(lane.key, commit, wanted, push=True)
-        if found.outcome == "green":
-            said = [text for text in (checked.verdict, found.summary) if text != probes.NO_CHECKS]
-            return checked.model_copy(update={"verdict": "; ".join(said)})
-        if found.outcome == "red":
-            base = await self.ci.look(lane.key, train.base, wanted, push=False)
-            same = (
-                base.outcome == "red"
-                and base.evidence
-                and found.evidence
-                and base.evidence.check == found.evidence.check
-            )
-            length = 0 if same else checked.length
-            return q.Checked(outcome="red", length=length, evidence=found.evidence, believed=True)
-        now, since = self.clock.wall(), train.ci_since or self.clock.wall()
-        minutes = max(entry.ci_minutes for entry in entries[: checked.length])
-        late = now >= since + timedelta(minutes=minutes)
-        reason = f"{found.summary} on {commit[:12]}"
-        if late:
-            reason = f"{reason} within {minutes} minutes: see to it, then `interlock queue release {lane.key}` goes on"
-        return q.Checked(
-            outcome="late" if late else "waiting", length=checked.length, evidence=Evidence(reason=reason),
-            since=since, look_at=now + timedelta(seconds=CI_SECONDS),
-        )  # fmt: skip
 
     async def _verdict(self, remote: Remote, tree: Sha, probe: probes.Probe, search: q.Search) -> CheckVerdict:
         """Green is kept by tree and checks, whatever their order. Red is not: it is believed by the lane alone, and

@@ -100,9 +100,9 @@ def _checked(turn: LaneTurn, train: q.Train, event: q.Checked) -> None:
         return
     if event.outcome == "waiting":
         turn.why = evidence.reason
-        turn.set(train=train.model_copy(update={"ci_since": event.since}), due=event.look_at)
+        turn.set(train=train.model_copy(update={"ci_since": event.since, "ci_asked": event.asked}), due=event.look_at)
         return
-    train = train.model_copy(update={"ci_since": None})
+    train = train.model_copy(update={"ci_since": None, "ci_asked": ()})
     turn.set(train=train, due=None)
     if event.outcome == "late":
         _park(turn, train, evidence.reason)

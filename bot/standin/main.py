@@ -56,6 +56,7 @@ _REPO: list[tuple[str, str, Handler]] = [
     ("POST", "/check-runs", verdicts.create_check),
     ("GET", "/check-runs/{check:\\d+}", verdicts.get_check),
     ("PATCH", "/check-runs/{check:\\d+}", verdicts.patch_check),
+    ("POST", "/check-runs/{check:\\d+}/rerequest", verdicts.rerequest_check),
 ]
 
 _ROOT: list[tuple[str, str, Handler]] = [

@@ -117,6 +117,16 @@ async def patch_check(call: Call) -> web.Response:
     return web.json_response(shapes.check_run(call.state, repo, found))
 
 
+async def rerequest_check(call: Call) -> web.Response:
+    """The run itself stays as it is; its App may make another. GitHub grants this for few Apps' runs."""
+    repo = call.repo("checks", "write")
+    found = _check(call, repo)
+    if not found.get("rerequestable"):
+        raise ApiError(403, "This check run is not rerequestable")
+    call.state.touch()
+    return web.json_response({}, status=201)
+
+
 async def list_checks(call: Call) -> web.Response:
     repo = call.repo("checks")
     commit = commit_of(repo, call.request.match_info["sha"])
@@ -131,12 +141,18 @@ async def list_checks(call: Call) -> web.Response:
     if query.get("filter", "latest") == "latest":
         newest: dict[Any, Json] = {}
         for check in found:
-            newest.setdefault(check["name"], check)
+            newest.setdefault((check["name"], check.get("by", {}).get("slug")), check)
         found = list(newest.values())
     runs = [shapes.check_run(call.state, repo, check) for check in found]
+    return web.json_response({"total_count": len(runs), "check_runs": _part(call, runs)})
+
+
+def _part(call: Call, found: list[Json]) -> list[Json]:
+    """The page of a listing that was asked for."""
+    query = call.request.query
     size = min(int(query.get("per_page", "30")), 100)
     start = (int(query.get("page", "1")) - 1) * size
-    return web.json_response({"total_count": len(runs), "check_runs": runs[start : start + size]})
+    return found[start : start + size]
 
 
 async def combined_status(call: Call) -> web.Response:
@@ -150,7 +166,7 @@ async def combined_status(call: Call) -> web.Response:
     whole = "failure" if bad else "success" if states == {"success"} else "pending"
     return web.json_response(
         {
-            "state": whole, "statuses": list(newest.values()), "sha": sha, "total_count": len(newest),
+            "state": whole, "statuses": _part(call, list(newest.values())), "sha": sha, "total_count": len(newest),
             "repository": shapes.repository(call.state, repo), "commit_url": "", "url": "",
         }
     )  # fmt: skip
@@ -171,5 +187,6 @@ def ci_said(state: State, repo: Repository, body: Json) -> None:
             "status": "completed" if done else "in_progress", "conclusion": body.get("conclusion"), "actions": [],
             "completed_at": now if done else None, "output": {"summary": body.get("summary", "")},
             "by": {"id": 15368, "slug": body["app"], "name": body["app"]},
+            "rerequestable": body.get("rerequestable", False),
         }  # fmt: skip
     state.touch()

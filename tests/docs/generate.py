@@ -84,7 +84,8 @@ def _policy_rows(model: type[BaseModel], prefix: str) -> list[str]:
             rows += _policy_rows(kind, f"{prefix}{name}.")
             continue
         default = json.dumps(field.get_default(call_default_factory=True), default=str)
-        rows.append(f"| {prefix}{name} | `{default}` | {field.description or ''} |")
+        meaning = " ".join((field.description or "").split())  # a row is one line
+        rows.append(f"| {prefix}{name} | `{default}` | {meaning} |")
     return rows
 
 

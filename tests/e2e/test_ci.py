@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from bot.clock import SystemClock
+from bot.store.store import open_store
 from schemas.ticket import TicketState
+from tests.cli.commands import said
 from tests.e2e.test_two_issues import LIST, playbook
 from tests.e2e.world import World, Zygote, world
 
@@ -38,6 +43,24 @@ async def pushed(scene: World) -> str:
         while not (sha := tip(scene)):
             sequence = await scene.github.wait(sequence, 1.0)
     return sha
+
+
+async def again(scene: World) -> int:
+    """How often GitHub was asked to run a check once more."""
+    async with aiohttp.ClientSession() as session, session.get(f"{scene.github.url}/_standin/requests") as answer:
+        return sum(one["path"].endswith("/rerequest") for one in await answer.json())
+
+
+async def waiting(scene: World) -> None:
+    """Until it is stored since when CI is waited for: nothing on GitHub tells of that."""
+    lane = f"{scene.repo.id}:refs/heads/main"
+    async with asyncio.timeout(30):
+        while True:
+            async with open_store(scene.folder / "data" / "interlock.db", SystemClock(), exclusive=False) as store:
+                train = (await store.lane(lane)).train
+            if train is not None and train.ci_since is not None:
+                return
+            await asyncio.sleep(0.05)
 
 
 async def says(scene: World, sha: str, **what: Any) -> None:
@@ -85,4 +108,58 @@ async def test_red_ci_sends_the_ticket_back_with_its_words(tmp_path: Path, zygot
         acting.cancel()
         await asyncio.wait({acting})
         assert told.check == "github-actions/build" and told.log == "the build fell over"
-        assert "failure" in told.reason and ticket.state is not TicketState.DONE
+        assert told.reason == "CI: github-actions/build concluded failure (CI is not run again)"
+        assert ticket.state is not TicketState.DONE
+
+
+@pytest.mark.slow
+async def test_ci_that_is_red_once_and_then_green_lands(tmp_path: Path, zygote: Zygote) -> None:
+    async with world(tmp_path, zygote, FILES, playbook(("line 2\n", "apple\n"), ("", ""))) as scene:
+        scene.orders["ci_seconds"] = 0.2
+        await scene.start()
+        person = await scene.label("Put Apple", "on the list")
+        landing = asyncio.create_task(scene.until_closed(person, seconds=90))
+        sha = await pushed(scene)
+        build = {"app": "github-actions", "name": "build", "rerequestable": True}
+        await says(scene, sha, app="", name="legacy/lint", conclusion="success")
+        await says(scene, sha, **build, conclusion="failure")
+        async with asyncio.timeout(60):
+            sequence = 0
+            while not await again(scene):
+                sequence = await scene.github.wait(sequence, 1.0)
+        await says(scene, sha, **build, conclusion="success")
+        await landing
+        (ticket,) = await scene.tickets()
+        assert ticket.state is TicketState.DONE and ticket.landed == (sha,)
+        assert all(item.attempt == 1 for item in ticket.tasks) and await again(scene) == 1
+        story = await asyncio.to_thread(said, "why", sha, DATA_DIR=scene.folder / "data")
+        assert "github-actions/build was failure at first" in json.dumps(story)
+
+
+@pytest.mark.slow
+async def test_ci_that_never_reports_pauses_the_lane_until_a_person_looks(tmp_path: Path, zygote: Zygote) -> None:
+    async with world(tmp_path, zygote, FILES, playbook(("line 2\n", "apple\n"), ("", ""))) as scene:
+        await scene.start()
+        person = await scene.label("Put Apple", "on the list")
+        acting = asyncio.create_task(scene.until_closed(person, seconds=90, revive=True))
+        sha = await pushed(scene)
+        await says(scene, sha, app="", name="legacy/lint", conclusion="success")
+        await waiting(scene)
+        scene.orders["hours"] = 2
+        await scene.github.control("clock", {"advance": 2 * 3600})
+        scene.kill()
+        why = f"CI: github-actions/build has not reported on {sha[:12]} within 60 minutes"
+        await scene.until(lambda comments: any(why in comment["body"] for comment in comments))
+        (ticket,) = await scene.tickets()
+        assert ticket.state is TicketState.LANDING and all(item.attempt == 1 for item in ticket.tasks)
+        assert f"interlock queue release {ticket.base_lane}" in ticket.note and tip(scene) == sha and not acting.done()
+        await says(scene, sha, app="github-actions", name="build", conclusion="success")
+        acting.cancel()
+        await asyncio.wait({acting})
+        await scene.stop()
+        words = ("queue", "release", ticket.base_lane)
+        assert (await asyncio.to_thread(said, *words, DATA_DIR=scene.folder / "data"))["before"] == "paused"
+        await scene.start()
+        await scene.until_closed(person)
+        (ticket,) = await scene.tickets()
+        assert ticket.state is TicketState.DONE and ticket.landed == (sha,)

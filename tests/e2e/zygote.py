@@ -23,7 +23,7 @@ from bot.app import Ports, running
 from bot.cli.configuration import read_model, read_settings
 from bot.clock import SystemClock
 from bot.github.forge import Forge
-from bot.merge import commits, lander
+from bot.merge import ci, commits
 from bot.rules.sanitise import redacted
 
 
@@ -82,7 +82,7 @@ def child(order: dict[str, Any]) -> None:
     faulthandler.enable()
     logs.start(redacted)
     _break(order.get("broken", []))
-    lander.CI_SECONDS = order.get("ci_seconds", lander.CI_SECONDS)
+    ci.SECONDS = order.get("ci_seconds", ci.SECONDS)
     died_at = Path(order["walk"]) if order.get("walk") else None
     seen = Path(order["seen"]) if order.get("seen") else None
     k, n = order.get("share", (0, 1))

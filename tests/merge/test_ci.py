@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.github.ci import judged
-from bot.ports import CheckVerdict
+from bot.github.ci import Said, judged
+from bot.ports import Asked, CiVerdict
 from schemas.base import CiCheck, Evidence, Sha
 from schemas.commands import Command
 from schemas.lane import EntryState, LaneState
@@ -24,13 +24,18 @@ class Scripted:
     """`bot.ports.Ci`: what it says is set by the test; which commits were brought to it."""
 
     def __init__(self) -> None:
-        self.says: dict[str, CheckVerdict] = {}
+        self.says: dict[str, CiVerdict] = {}
         self.asked: list[tuple[str, bool]] = []
+        self.brought: list[Asked] = []
 
-    async def look(self, lane: str, commit: Sha, wanted: Sequence[CiCheck], *, push: bool) -> CheckVerdict:
+    async def look(
+        self, lane: str, commit: Sha, wanted: Sequence[CiCheck], *, push: bool, asked: Asked = ()
+    ) -> CiVerdict:
         """See bot.ports.Ci."""
         self.asked.append((commit, push))
-        return self.says.get(commit, CheckVerdict("unknown", summary=f"CI: {wanted[0]} has not reported"))
+        if push:
+            self.brought.append(asked)
+        return self.says.get(commit, CiVerdict("unknown", summary=f"CI: {wanted[0]} has not reported"))
 
 
 async def test_what_never_reports_parks_the_train_and_blames_nobody(repo: Path) -> None:
@@ -68,7 +73,7 @@ async def test_what_never_reports_parks_the_train_and_blames_nobody(repo: Path) 
         await lander.drive(LANE)
         waiting = await store.lane(LANE)
         assert waiting.train is not None
-        ci.says[waiting.train.tip] = CheckVerdict("green", summary="CI: build")
+        ci.says[waiting.train.tip] = CiVerdict("green", summary="CI: build")
         clock.slept += 60
         await lander.drive(LANE)
         assert git(repo, "rev-parse", "main") == waiting.train.tip
@@ -76,15 +81,17 @@ async def test_what_never_reports_parks_the_train_and_blames_nobody(repo: Path) 
 
 
 async def test_red_ci_halves_on_the_commits_that_are_there(repo: Path) -> None:
-    red = CheckVerdict(
+    red = CiVerdict(
         "red", Evidence(reason="CI: build concluded failure", check="github-actions/build", log="fell over")
     )
 
     class Judge(Scripted):
-        async def look(self, lane: str, commit: Sha, wanted: Sequence[CiCheck], *, push: bool) -> CheckVerdict:
+        async def look(
+            self, lane: str, commit: Sha, wanted: Sequence[CiCheck], *, push: bool, asked: Asked = ()
+        ) -> CiVerdict:
             self.asked.append((commit, push))
             files = git(repo, "show", f"{commit}:file5.txt")
-            return red if files == "new" else CheckVerdict("green", summary="CI: build")
+            return red if files == "new" else CiVerdict("green", summary="CI: build")
 
     ci = Judge()
     async with queue(repo, Listing()) as (store, lander, clock):
@@ -98,12 +105,14 @@ async def test_red_ci_halves_on_the_commits_that_are_there(repo: Path) -> None:
 
 
 async def test_a_red_base_blames_nobody(repo: Path) -> None:
-    red = CheckVerdict(
+    red = CiVerdict(
         "red", Evidence(reason="CI: build concluded failure", check="github-actions/build", log="fell over")
     )
 
     class Broken(Scripted):
-        async def look(self, lane: str, commit: Sha, wanted: Sequence[CiCheck], *, push: bool) -> CheckVerdict:
+        async def look(
+            self, lane: str, commit: Sha, wanted: Sequence[CiCheck], *, push: bool, asked: Asked = ()
+        ) -> CiVerdict:
             return red
 
     async with queue(repo, Listing()) as (store, lander, clock):
@@ -115,21 +124,96 @@ async def test_a_red_base_blames_nobody(repo: Path) -> None:
         assert {one.state for one in await store.report(LANE)} == {EntryState.QUEUED}
 
 
+async def test_who_runs_again_has_as_long_again_and_red_once_counts_if_nothing_comes(repo: Path) -> None:
+    ci, red = Scripted(), Evidence(reason="CI: build concluded failure", check=str(BUILD), log="fell over")
+    async with queue(repo, Listing()) as (store, lander, clock):
+        object.__setattr__(lander, "ci", ci)
+        await store.enqueue([entry(repo, 0).model_copy(update={"ci": (BUILD,), "ci_minutes": 30})], clock.wall())
+        await lander.drive(LANE)
+        tip = ci.asked[0][0]
+        asked = ((str(BUILD), "failure 1 then"),)
+        ci.says[tip] = CiVerdict("unknown", red, "CI: build (failure, to run again) has not reported", asked)
+        clock.slept += 29 * 60
+        await lander.drive(LANE)
+        first = (await store.lane(LANE)).train
+        assert first is not None and first.ci_asked == asked
+    async with queue(repo, Listing()) as (store, lander, clock):  # another process knows what was asked for
+        object.__setattr__(lander, "ci", ci)
+        clock.slept += 50 * 60
+        await lander.drive(LANE)
+        again = (await store.lane(LANE)).train
+        assert again is not None and again.ci_since == first.ci_since and ci.brought[-1] == asked
+        ci.says[tip] = CiVerdict("unknown", red, "the same", asked)
+        clock.slept += 10 * 60
+        await lander.drive(LANE)
+        (one,) = await store.report(LANE)
+        assert (one.state, one.evidence) == (EntryState.REWORK, red)
+        assert (await store.lane(LANE)).state is LaneState.OPEN
+
+
+async def test_whoever_waits_behind_a_parked_train_is_told_too(repo: Path) -> None:
+    async with queue(repo, Listing()) as (store, lander, clock):
+        object.__setattr__(lander, "ci", Scripted())
+        news = [entry(repo, n).model_copy(update={"ci": (BUILD,), "ticket": f"o/r#{n}"}) for n in range(2)]
+        await store.enqueue(news[:1], clock.wall())
+        await lander.drive(LANE)
+        await store.enqueue(news[1:], clock.wall())
+        clock.slept += 61 * 60
+        await lander.drive(LANE)
+        rows = await store.database.rows("SELECT ticket, kind FROM events ORDER BY ticket")
+        assert [(row["ticket"], row["kind"]) for row in rows] == [(f"o/r#{n}", "lane_stopped") for n in range(2)]
+        assert [one.state for one in await store.report(LANE)] == [EntryState.QUEUED] * 2
+
+
+async def test_looks_at_slow_ci_grow_apart(repo: Path) -> None:
+    async with queue(repo, Listing()) as (store, lander, clock):
+        object.__setattr__(lander, "ci", Scripted())
+        await store.enqueue([entry(repo, 0).model_copy(update={"ci": (BUILD,), "ci_minutes": 600})], clock.wall())
+        pauses = []
+        for _ in range(40):
+            await lander.drive(LANE)
+            due = (await store.lane(LANE)).due
+            assert due is not None
+            pauses.append(round((due - clock.wall()).total_seconds()))
+            clock.slept += pauses[-1] + 1
+    assert pauses == sorted(pauses) and (pauses[0], pauses[-1]) == (20, 120)
+
+
+async def test_what_needs_ci_does_not_land_where_there_is_none(repo: Path) -> None:
+    async with queue(repo, Listing()) as (store, lander, clock):
+        await store.enqueue([entry(repo, 0).model_copy(update={"ci": (BUILD,)})], clock.wall())
+        with pytest.raises(AssertionError, match="only a bot's entries need CI"):
+            await lander.drive(LANE)
+    assert git(repo, "rev-list", "--count", "main") == "1"
+
+
 @pytest.mark.parametrize(
-    ("said", "outcome", "words"),
+    ("build", "lint", "before", "outcome", "words"),
     [
-        ({BUILD: ("success", ""), LINT: ("success", "")}, "green", "github-actions/build, lint"),
-        ({BUILD: ("success", ""), LINT: ("skipped", "")}, "green", "lint"),
-        ({BUILD: ("neutral", ""), LINT: ("skipped", "")}, "unknown", "only skipped"),
-        ({BUILD: ("success", ""), LINT: ("", "")}, "unknown", "lint has not reported"),
-        ({BUILD: ("cancelled", ""), LINT: ("success", "")}, "unknown", "github-actions/build (cancelled)"),
-        ({BUILD: ("stale", ""), LINT: ("success", "")}, "unknown", "(stale)"),
-        ({BUILD: ("", ""), LINT: ("failure", "why")}, "red", "lint concluded failure"),
-        ({BUILD: ("timed_out", ""), LINT: ("success", "")}, "red", "timed_out"),
-        ({BUILD: ("something new", ""), LINT: ("success", "")}, "unknown", "something new"),
+        ("success", "success", None, "green", "github-actions/build, lint"),
+        ("success", "skipped", None, "green", "lint"),
+        ("neutral", "skipped", None, "unknown", "only skipped"),
+        ("success", "", None, "unknown", "lint has not reported"),
+        ("cancelled", "success", None, "unknown", "github-actions/build (cancelled)"),
+        ("stale", "success", None, "unknown", "(stale)"),
+        ("action_required", "success", None, "unknown", "(action_required)"),
+        ("", "failure", None, "red", "lint concluded failure"),
+        ("timed_out", "success", None, "red", "timed_out"),
+        ("something new", "success", None, "unknown", "something new"),
+        ("failure", "success", "", "red", "(CI is not run again)"),
+        ("failure", "success", "failure 1 then", "red", "failure (twice)"),
+        ("failure", "success", "failure 2 now", "red once", "github-actions/build (failure, to run again)"),
+        ("cancelled", "success", "cancelled 2 now", "unknown", "(cancelled, to run again)"),
+        ("cancelled", "success", "cancelled 1 then", "unknown", "github-actions/build (cancelled)"),
+        ("success", "success", "failure 1 then", "green", "github-actions/build was failure at first"),
+        ("failure", "failure", "failure 2 now", "red", "lint concluded failure"),
     ],
 )
-def test_what_counts_as_green(said: dict[CiCheck, tuple[str, str]], outcome: str, words: str) -> None:
-    found = judged(said)
-    assert found.outcome == outcome
+def test_what_counts_as_green(build: str, lint: str, before: str | None, outcome: str, words: str) -> None:
+    again = {} if before is None else {str(BUILD): before}
+    found = judged({BUILD: Said(build, "why", 2, f"{build} 2 now"), LINT: Said(lint, "why")}, again)
+    assert found.outcome == ("unknown" if outcome == "red once" else outcome)
+    if outcome == "red once":
+        assert found.evidence and found.evidence.check == str(BUILD) and words in found.summary
+        return
     assert words in (found.evidence.reason if found.evidence else found.summary)
