@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import aiohttp
 import pytest
 
 from bot.clock import SystemClock
+from bot.standin.person import Person
 from bot.store.store import open_store
 from schemas.ticket import TicketState
 from tests.cli.commands import said
@@ -67,16 +70,27 @@ async def says(scene: World, sha: str, **what: Any) -> None:
     await scene.github.control(f"repositories/{scene.repo.id}/ci", {"head_sha": sha, **what})
 
 
-@pytest.mark.slow
-async def test_a_ticket_lands_when_ci_is_green_even_after_a_kill(tmp_path: Path, zygote: Zygote) -> None:
-    async with world(tmp_path, zygote, FILES, playbook(("line 2\n", "apple\n"), ("", ""))) as scene:
-        scene.orders["ci_seconds"] = 0.2
+@asynccontextmanager
+async def asked(
+    folder: Path, zygote: Zygote, **orders: Any
+) -> AsyncIterator[tuple[World, Person, asyncio.Task[None], str]]:
+    """A ticket whose commit waits for CI, where one of the two checks is green already; and the people, who act."""
+    async with world(folder, zygote, FILES, playbook(("line 2\n", "apple\n"), ("", ""))) as scene:
+        scene.orders.update(orders)
         await scene.start()
         person = await scene.label("Put Apple", "on the list")
-        landing = asyncio.create_task(scene.until_closed(person, seconds=90, revive=True))
+        acting = asyncio.create_task(scene.until_closed(person, seconds=90, revive=True))
         sha = await pushed(scene)
-        await says(scene, sha, app="github-actions", name="build", conclusion=None)
         await says(scene, sha, app="", name="legacy/lint", conclusion="success")
+        yield scene, person, acting, sha
+        acting.cancel()
+        await asyncio.wait({acting})
+
+
+@pytest.mark.slow
+async def test_a_ticket_lands_when_ci_is_green_even_after_a_kill(tmp_path: Path, zygote: Zygote) -> None:
+    async with asked(tmp_path, zygote, ci_seconds=0.2) as (scene, _, landing, sha):
+        await says(scene, sha, app="github-actions", name="build", conclusion=None)
         await says(scene, sha, app="someone-else", name="build", conclusion="failure")  # another App's word is nothing
         scene.kill()
         await asyncio.sleep(1.5)  # long enough for the bot to come back and look, and to land what it should not
@@ -91,13 +105,7 @@ async def test_a_ticket_lands_when_ci_is_green_even_after_a_kill(tmp_path: Path,
 
 @pytest.mark.slow
 async def test_red_ci_sends_the_ticket_back_with_its_words(tmp_path: Path, zygote: Zygote) -> None:
-    async with world(tmp_path, zygote, FILES, playbook(("line 2\n", "apple\n"), ("", ""))) as scene:
-        scene.orders["ci_seconds"] = 0.2
-        await scene.start()
-        person = await scene.label("Put Apple", "on the list")
-        acting = asyncio.create_task(scene.until_closed(person, seconds=90))
-        sha = await pushed(scene)
-        await says(scene, sha, app="", name="legacy/lint", conclusion="success")
+    async with asked(tmp_path, zygote, ci_seconds=0.2) as (scene, _, _, sha):
         await says(scene, sha, app="github-actions", name="build", conclusion="failure", summary="the build fell over")
         async with asyncio.timeout(60):
             sequence, told = 0, None
@@ -105,8 +113,6 @@ async def test_red_ci_sends_the_ticket_back_with_its_words(tmp_path: Path, zygot
                 sequence = await scene.github.wait(sequence, 1.0)
                 (ticket,) = await scene.tickets()
                 told = next((item.evidence for item in ticket.tasks if item.evidence), None)
-        acting.cancel()
-        await asyncio.wait({acting})
         assert told.check == "github-actions/build" and told.log == "the build fell over"
         assert told.reason == "CI: github-actions/build concluded failure (CI is not run again)"
         assert ticket.state is not TicketState.DONE
@@ -114,14 +120,8 @@ async def test_red_ci_sends_the_ticket_back_with_its_words(tmp_path: Path, zygot
 
 @pytest.mark.slow
 async def test_ci_that_is_red_once_and_then_green_lands(tmp_path: Path, zygote: Zygote) -> None:
-    async with world(tmp_path, zygote, FILES, playbook(("line 2\n", "apple\n"), ("", ""))) as scene:
-        scene.orders["ci_seconds"] = 0.2
-        await scene.start()
-        person = await scene.label("Put Apple", "on the list")
-        landing = asyncio.create_task(scene.until_closed(person, seconds=90))
-        sha = await pushed(scene)
+    async with asked(tmp_path, zygote, ci_seconds=0.2) as (scene, _, landing, sha):
         build = {"app": "github-actions", "name": "build", "rerequestable": True}
-        await says(scene, sha, app="", name="legacy/lint", conclusion="success")
         await says(scene, sha, **build, conclusion="failure")
         async with asyncio.timeout(60):
             sequence = 0
@@ -138,12 +138,7 @@ async def test_ci_that_is_red_once_and_then_green_lands(tmp_path: Path, zygote: 
 
 @pytest.mark.slow
 async def test_ci_that_never_reports_pauses_the_lane_until_a_person_looks(tmp_path: Path, zygote: Zygote) -> None:
-    async with world(tmp_path, zygote, FILES, playbook(("line 2\n", "apple\n"), ("", ""))) as scene:
-        await scene.start()
-        person = await scene.label("Put Apple", "on the list")
-        acting = asyncio.create_task(scene.until_closed(person, seconds=90, revive=True))
-        sha = await pushed(scene)
-        await says(scene, sha, app="", name="legacy/lint", conclusion="success")
+    async with asked(tmp_path, zygote) as (scene, person, acting, sha):
         await waiting(scene)
         scene.orders["hours"] = 2
         await scene.github.control("clock", {"advance": 2 * 3600})

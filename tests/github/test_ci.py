@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest_asyncio
 
-from bot.clock import SystemClock
-from bot.github.app import GitHubApp
 from bot.github.ci import GitHubCi, Place
 from bot.github.remote import Mirrors
 from bot.ports import Asked, CiVerdict
 from schemas.base import CiCheck, RepoRef
-from tests.standin.scene import PEM, Scene, scene
+from tests.standin.scene import Scene, scene
 
 BUILD, LINT = CiCheck(app="github-actions", name="build"), CiCheck(name="lint")
 BRANCH = "refs/heads/interlock/queue/main"
@@ -53,10 +51,7 @@ class Desk:
 @pytest_asyncio.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with scene(tmp_path) as found:
-        app = GitHubApp(
-            app_id=found.app["app_id"], private_key=PEM, api_url=found.github.url, session=found.session,
-            clock=SystemClock(),
-        )  # fmt: skip
+        app = found.as_the_bot()
         mirrors = Mirrors(app, f"{found.github.url}/{{owner}}/{{repo}}.git", tmp_path / "mirrors")
         repo, installation = RepoRef(id=found.repo.id, full_name="octo/app"), int(found.app["installation"])
         remote = await mirrors.remote(repo, installation)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from bot.clock import SystemClock
 from bot.errors import Rejected, Transient
 from bot.github.app import GitHubApp
 from bot.github.catchup import catch_up
@@ -19,7 +18,7 @@ from bot.github.people import GitHubPeople
 from bot.ports import Lease, no_faults
 from schemas.base import Person, RepoRef
 from schemas.effects import CloseIssue, Effect, PostComment, PublishCheck, UpdateStatus
-from tests.standin.scene import PEM, Scene, scene
+from tests.standin.scene import Scene, scene
 
 LEASE = Lease(key="k", owner="me", fence=1)
 
@@ -52,10 +51,7 @@ class Door:
 @pytest_asyncio.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     async with scene(tmp_path) as found:
-        app = GitHubApp(
-            app_id=found.app["app_id"], private_key=PEM, api_url=found.github.url, session=found.session,
-            clock=SystemClock(),
-        )  # fmt: skip
+        app = found.as_the_bot()
         issue = await found.github.as_user("alice", "POST", "/repos/octo/app/issues", {"title": "x"})
         yield Door(found, app, Forge(app, no_faults), issue["number"])
 

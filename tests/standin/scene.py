@@ -15,6 +15,8 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from bot.clock import SystemClock
+from bot.github.app import GitHubApp
 from bot.standin.client import LocalGitHub, Made
 from bot.standin.main import stand_in
 
@@ -50,6 +52,13 @@ class Scene:
         now = int(time.time())
         claims = {"iat": now - 30, "exp": now + seconds, "iss": str(self.app["app_id"])}
         return jwt.encode(claims, PEM, algorithm="RS256")
+
+    def as_the_bot(self) -> GitHubApp:
+        """The bot's own door to this GitHub."""
+        return GitHubApp(
+            app_id=self.app["app_id"], private_key=PEM, api_url=self.github.url, session=self.session,
+            clock=SystemClock(),
+        )  # fmt: skip
 
     async def token(self, **narrowed: Any) -> str:
         path = f"/app/installations/{self.app['installation']}/access_tokens"
