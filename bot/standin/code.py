@@ -145,7 +145,7 @@ async def list_pulls(call: Call) -> web.Response:
     repo = call.repo("pull_requests")
     query = call.request.query
     found = [
-        shapes.pull(call.state, repo, item)
+        shapes.pull_simple(call.state, repo, item)
         for item in sorted(repo.items.values(), key=lambda i: -i.number)
         if item.head_ref is not None
         and query.get("state", "open") in (item.state, "all")

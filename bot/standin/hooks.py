@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from bot.standin import shapes
+from bot.standin import record, shapes
 from bot.standin.state import Item, Json, Repository, State, User, stamp
 
 ANSWER_SECONDS = 10
@@ -28,6 +28,7 @@ def emit(state: State, event: str, action: str | None, repo: Repository, sender:
         "sender": shapes.user(state, sender),
         "installation": {"id": app.installation, "node_id": "I_1"},
     }
+    record.hook(event, payload)
     delivery = {
         "id": state.next_id(), "guid": str(uuid.uuid4()), "event": event, "action": action,
         "body": json.dumps(payload), "delivered_at": None, "status": "", "status_code": 0, "redelivery": False,
@@ -74,7 +75,7 @@ def pull(state: State, action: str, repo: Repository, item: Item, sender: User, 
 def review(state: State, action: str, repo: Repository, item: Item, found: Json, sender: User) -> None:
     """pull_request_review.*"""
     emit(
-        state, "pull_request_review", action, repo, sender, pull_request=shapes.pull(state, repo, item),
+        state, "pull_request_review", action, repo, sender, pull_request=shapes.pull_simple(state, repo, item),
         review=shapes.review(state, repo, item, found, webhook=True),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from bot.standin import access, client, code, control, git_http, hooks, pages, rest, verdicts
+from bot.standin import access, client, code, control, git_http, hooks, pages, record, rest, verdicts
 from bot.standin.rest import Call
 from bot.standin.state import ApiError, Json, State
 
@@ -94,7 +94,9 @@ def _wrap(state: State, handler: Handler) -> Callable[[web.Request], Awaitable[w
                 response.set_status(301 if request.method == "GET" else 307)
         except ValueError as error:
             response = web.json_response({"message": f"Problems parsing JSON: {error}"}, status=400)
-        if fault:
+        if fault is None:
+            record.exchange(request, raw, response)
+        else:
             response.headers.update(fault.get("headers", {}))
             if fault.get("after") and "status" in fault:
                 response = web.json_response({"message": "a fault on demand"}, status=int(fault["status"]))

@@ -80,11 +80,16 @@ def repository(state: State, repo: Repository) -> Json:
     }  # fmt: skip
 
 
+def full_repository(state: State, repo: Repository) -> Json:
+    """full-repository, as of GET /repos/o/r."""
+    return {**repository(state, repo), "subscribers_count": 0, "network_count": 0}
+
+
 def label(state: State, repo: Repository, name: str) -> Json:
     """label."""
     return {
         "id": 1, "node_id": "L_1", "url": f"{state.url}/repos/{repo.full_name}/labels/{name}", "name": name,
-        "color": "ededed", "default": False, "description": None,
+        "color": "ededed", "default": False, "description": None, "archived_at": None, "archived_by": None,
     }  # fmt: skip
 
 
@@ -142,8 +147,8 @@ def _end(state: State, repo: Repository, ref: str, sha: str) -> Json:
     return {"label": f"{repo.owner}:{ref}", "ref": ref, "sha": sha, "user": owner, "repo": repository(state, repo)}
 
 
-def pull(state: State, repo: Repository, item: Item, *, mergeable: bool | None = None) -> Json:
-    """pull-request."""
+def pull_simple(state: State, repo: Repository, item: Item) -> Json:
+    """pull-request-simple, as in listings and reviews' webhooks."""
     api, html = (
         f"{state.url}/repos/{repo.full_name}/pulls/{item.number}",
         f"{state.url}/{repo.full_name}/pull/{item.number}",
@@ -166,7 +171,14 @@ def pull(state: State, repo: Repository, item: Item, *, mergeable: bool | None =
         "merged_at": stamp(item.merged), "merge_commit_sha": item.merge_commit, "assignee": None, "assignees": [],
         "requested_reviewers": [], "requested_teams": [], "head": _end(state, repo, item.head_ref or "", item.head_sha),
         "base": _end(state, repo, item.base_ref, item.base_sha), "_links": urls, "author_association": "CONTRIBUTOR",
-        "auto_merge": None, "draft": False, "merged": item.merged is not None, "mergeable": mergeable,
+        "auto_merge": None, "draft": False,
+    }  # fmt: skip
+
+
+def pull(state: State, repo: Repository, item: Item, *, mergeable: bool | None = None) -> Json:
+    """pull-request."""
+    return {
+        **pull_simple(state, repo, item), "merged": item.merged is not None, "mergeable": mergeable,
         "rebaseable": mergeable, "mergeable_state": "clean" if mergeable else "unknown",
         "merged_by": user(state, item.merged_by) if item.merged_by else None, "comments": len(item.comments),
         "review_comments": 0, "maintainer_can_modify": False, "commits": 1, "additions": 0, "deletions": 0,
@@ -190,12 +202,13 @@ def review(state: State, repo: Repository, item: Item, found: Json, *, webhook: 
 def check_run(state: State, repo: Repository, found: Json) -> Json:
     """check-run."""
     api = f"{state.url}/repos/{repo.full_name}/check-runs/{found['id']}"
+    html = f"{state.url}/{repo.full_name}/runs/{found['id']}"
     suite = repo.suites.setdefault(found["head_sha"], state.next_id())
     output = found.get("output") or {}
     return {
         "id": found["id"], "node_id": f"CR_{found['id']}", "head_sha": found["head_sha"], "name": found["name"],
         "external_id": found.get("external_id"), "url": api,
-        "html_url": f"{state.url}/{repo.full_name}/runs/{found['id']}", "details_url": found.get("details_url"),
+        "html_url": html, "details_url": found.get("details_url") or html,
         "status": found["status"], "conclusion": found.get("conclusion"), "started_at": found["started_at"],
         "completed_at": found.get("completed_at"),
         "output": {"title": output.get("title"), "summary": output.get("summary"), "text": output.get("text"),

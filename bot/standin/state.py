@@ -22,7 +22,8 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.body: Json = {"message": message, "documentation_url": "https://docs.github.com/rest", **more}
-        self.body["status"] = str(status)
+        if status != 422:
+            self.body["status"] = str(status)
         if errors is not None:
             self.body["errors"] = errors
 
