@@ -52,6 +52,8 @@ _REPO: list[tuple[str, str, Handler]] = [
     ("GET", "/pulls/{number:\\d+}/files", code.pull_files),
     ("POST", "/pulls/{number:\\d+}/reviews", verdicts.create_review),
     ("GET", "/pulls/{number:\\d+}/reviews", verdicts.list_reviews),
+    ("GET", "/pulls/{number:\\d+}/comments", verdicts.list_review_comments),
+    ("GET", "/pulls/{number:\\d+}/reviews/{review:\\d+}/comments", verdicts.list_review_comments),
     ("PUT", "/pulls/{number:\\d+}/reviews/{review:\\d+}/dismissals", verdicts.dismiss_review),
     ("POST", "/check-runs", verdicts.create_check),
     ("GET", "/check-runs/{check:\\d+}", verdicts.get_check),

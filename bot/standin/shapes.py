@@ -85,11 +85,12 @@ def full_repository(state: State, repo: Repository) -> Json:
     return {**repository(state, repo), "subscribers_count": 0, "network_count": 0}
 
 
-def label(state: State, repo: Repository, name: str) -> Json:
-    """label."""
+def label(state: State, repo: Repository, name: str, *, whole: bool = True) -> Json:
+    """label; not `whole`: as in most issues."""
     return {
         "id": 1, "node_id": "L_1", "url": f"{state.url}/repos/{repo.full_name}/labels/{name}", "name": name,
-        "color": "ededed", "default": False, "description": None, "archived_at": None, "archived_by": None,
+        "color": "ededed", "default": False, "description": None,
+        **({"archived_at": None, "archived_by": None} if whole else {}),
     }  # fmt: skip
 
 
@@ -105,7 +106,7 @@ def app(state: State) -> Json | None:
     }  # fmt: skip
 
 
-def issue(state: State, repo: Repository, item: Item) -> Json:
+def issue(state: State, repo: Repository, item: Item, *, whole_labels: bool = False) -> Json:
     """issue (pull requests appear as issues as well, with the key pull_request)."""
     api = f"{state.url}/repos/{repo.full_name}/issues/{item.number}"
     found: Json = {
@@ -113,7 +114,7 @@ def issue(state: State, repo: Repository, item: Item) -> Json:
         "labels_url": f"{api}/labels{{/name}}", "comments_url": f"{api}/comments", "events_url": f"{api}/events",
         "html_url": f"{state.url}/{repo.full_name}/issues/{item.number}", "number": item.number, "state": item.state,
         "state_reason": item.state_reason, "title": item.title, "body": item.body, "user": user(state, item.user),
-        "labels": [label(state, repo, name) for name in item.labels], "assignee": None, "assignees": [],
+        "labels": [label(state, repo, name, whole=whole_labels) for name in item.labels], "assignee": None, "assignees": [],
         "milestone": None, "locked": item.locked, "active_lock_reason": None, "comments": len(item.comments),
         "closed_at": stamp(item.closed), "created_at": stamp(item.created), "updated_at": stamp(item.updated),
         "author_association": "CONTRIBUTOR", "timeline_url": f"{api}/timeline", "performed_via_github_app": None,
@@ -197,6 +198,25 @@ def review(state: State, repo: Repository, item: Item, found: Json, *, webhook: 
         "commit_id": found["commit_id"], "author_association": "CONTRIBUTOR",
         **({"updated_at": stamp(found["at"])} if webhook else {}),
     }  # fmt: skip
+
+
+def review_comment(state: State, repo: Repository, item: Item, found: Json, one: Json, *, whole: bool = True) -> Json:
+    """pull-request-review-comment; not `whole`: legacy, as of one review."""
+    api, html = f"{state.url}/repos/{repo.full_name}/pulls", f"{state.url}/{repo.full_name}/pull/{item.number}"
+    made = {
+        "id": one["id"], "node_id": f"PRRC_{one['id']}", "url": f"{api}/comments/{one['id']}", "diff_hunk": "",
+        "path": one["path"], "position": 1, "original_position": 1, "line": one["line"], "original_line": one["line"],
+        "side": one["side"], "start_line": None, "start_side": None, "original_start_line": None,
+        "commit_id": one["commit_id"], "original_commit_id": one["commit_id"], "pull_request_review_id": found["id"],
+        "user": user(state, one["user"]), "body": one["body"], "created_at": stamp(one["at"]),
+        "updated_at": stamp(one["at"]), "html_url": f"{html}#discussion_r{one['id']}",
+        "pull_request_url": f"{api}/{item.number}", "author_association": "CONTRIBUTOR",
+        "_links": {"self": {"href": f"{api}/comments/{one['id']}"}, "html": {"href": html},
+                   "pull_request": {"href": f"{api}/{item.number}"}},
+        "reactions": {"url": "", "total_count": 0, "+1": 0, "-1": 0, "laugh": 0, "confused": 0, "heart": 0,
+                      "hooray": 0, "rocket": 0, "eyes": 0},
+    }  # fmt: skip
+    return {**made, "subject_type": "line"} if whole else made
 
 
 def check_run(state: State, repo: Repository, found: Json) -> Json:

@@ -91,6 +91,7 @@ class Item:
     head_sha: str = ""
     base_ref: str = ""
     base_sha: str = ""
+    merged_base: str = ""
     merged: datetime | None = None
     merged_by: User | None = None
     merge_commit: str | None = None

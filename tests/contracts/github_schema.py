@@ -169,19 +169,27 @@ def _hook(record: Mapping[str, Any]) -> Iterator[str]:
     event, payload = record["event"], record["payload"]
     action = payload.get("action")
     name = f"webhook {event}" + (f".{action}" if action else "")
-    place = importlib.import_module(PACKAGE).__path__[0]
-    file = Path(place, "webhooks", f"{event}.py")
-    if not file.exists():
-        yield f"{name}: GitHub has no such event"
-        return
-    source = file.read_text("utf-8")
-    model = (
-        re.search(rf'^    "{action}": (\w+)', source, re.M) if action else re.search(r"Alias = (\w+)$", source, re.M)
-    )
+    models = _events(event)
+    model = models.get(str(action) if action else "")
     if model is None:
-        yield f"{name}: GitHub has no such action"
+        yield f"{name}: GitHub has no such {'action' if models else 'event'}"
         return
-    yield from (f"{name}{fault}" for fault in misfits(model[1], payload))
+    yield from (f"{name}{fault}" for fault in misfits(model, payload))
+
+
+@cache
+def _events(event: str) -> dict[str, str]:
+    """The model for each action of an event, under "" for one without actions."""
+    file = Path(importlib.import_module(PACKAGE).__path__[0], "webhooks", f"{event}.py")
+    if not file.exists():
+        return {}
+    for node in ast.parse(file.read_text("utf-8")).body:
+        match node:
+            case ast.AnnAssign(target=ast.Name(id="action_types"), value=ast.Dict(keys=keys, values=values)):
+                return {str(ast.literal_eval(k)): ast.unparse(v) for k, v in zip(keys, values, strict=True) if k}
+            case ast.Assign(targets=[ast.Name(id="action_types")], value=value):
+                return {"": ast.unparse(value)}
+    return {}
 
 
 def misfits(expression: str, value: Any, *, strict: bool = False) -> list[str]:
