@@ -115,10 +115,11 @@ async def test_a_pull_request_is_read_and_reviewed_line_by_line(world: Scene, pa
     await page.get_by_label("Comment on line 7").fill("Why *seven*?")
     await look(page, "line comment")
     await page.get_by_role("button", name="Add to the review").click()
-    await page.get_by_role("link", name="Comment on a.txt line 1", exact=True).last.click()
+    await page.get_by_role("link", name="Comment on a.txt line 1", exact=True).first.click()
     await page.get_by_label("Comment on line 1").fill("Gone?")
     await page.get_by_role("button", name="Add to the review").click()
     await expect(page.locator("tr.said")).to_have_count(2)
+    await expect(page.locator("tr.del + tr.said")).to_contain_text("Gone?")
     assert await world.github.as_user("bob", "GET", f"/repos/octo/app/pulls/{made['number']}/reviews") == []
     await page.get_by_label("What you say, as bob").fill("Not yet.")
     await page.get_by_label("Request changes").check()
@@ -131,8 +132,8 @@ async def test_a_pull_request_is_read_and_reviewed_line_by_line(world: Scene, pa
     path = f"/repos/octo/app/pulls/{made['number']}"
     for place in (f"{path}/comments", f"{path}/reviews/{review['id']}/comments"):
         found = await world.github.as_user("bob", "GET", place)
-        assert sorted((one["path"], one["line"], one["body"]) for one in found) == [
-            ("a.txt", 1, "Gone?"), ("a.txt", 7, "Why *seven*?"),
+        assert sorted((one["line"], one["side"], one["body"]) for one in found) == [
+            (1, "LEFT", "Gone?"), (7, "RIGHT", "Why *seven*?"),
         ]  # fmt: skip
     await page.goto(f"{world.github.url}/octo/app/pull/{made['number']}/files")
     await page.get_by_label("Approve").check()
