@@ -135,7 +135,8 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
         lander = Lander(
             queue=store, remote=lambda lane: remote_of(store, mirrors, lane), checker=checker, clock=clock,
             owner=store.owner, confirmer=GitHubConfirmer(app, people, store.ticket), faults=faults,
-            driver=settings.merge_driver, ci=GitHubCi(app, lambda lane: place_of(store, mirrors, lane)),
+            driver=settings.merge_driver, prober=SandboxChecker(sandbox, clock),
+            ci=GitHubCi(app, lambda lane: place_of(store, mirrors, lane)),
             on_step=lambda _, event: metrics.lane_steps.labels(event.kind).inc(),
         )  # fmt: skip
         loop = Loop(

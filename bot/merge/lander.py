@@ -48,6 +48,8 @@ class Lander:
     threads: int = 2
     driver: str = ""
     ci: Ci | None = None
+    prober: Checker | None = None
+    """Looks for whoever made a train red. With slots of its own, no lane's search keeps another lane's train waiting."""
     landed: dict[str, Landed] = field(default_factory=dict)
     """What each lane's branch was seen to hold, so that its history is walked once."""
     on_step: Callable[[q.Lane, q.LaneEvent], None] | None = None
@@ -194,7 +196,9 @@ class Lander:
         if kept is not None and kept.outcome == "green":
             return kept
         self.faults.reach("land:check:before")
-        verdict = await self.checker.check(remote.git_dir, tree, probe.checks)
+        searching = search.red is not None or search.suspects
+        checker = self.prober if searching and self.prober else self.checker
+        verdict = await checker.check(remote.git_dir, tree, probe.checks)
         self.faults.reach("land:check:after")
         if verdict.outcome == "green":
             said = (verdict.summary or "checks passed") + probes.flaky(search, probe)

@@ -80,7 +80,9 @@ class Hurried(SystemClock):
 
 
 @asynccontextmanager
-async def queue(repo: Path, checker: Listing) -> AsyncIterator[tuple[SqliteStore, Lander, Hurried]]:
+async def queue(
+    repo: Path, checker: Listing, prober: Listing | None = None
+) -> AsyncIterator[tuple[SqliteStore, Lander, Hurried]]:
     clock, local = Hurried(), LocalRemote(repo, "refs/heads/main")
 
     async def remote(_: str) -> Remote:
@@ -89,7 +91,7 @@ async def queue(repo: Path, checker: Listing) -> AsyncIterator[tuple[SqliteStore
     async with open_store(repo / ".git" / "q.db", clock) as store:
         yield store, Lander(
             queue=store, remote=remote, checker=checker, confirmer=Everybody(), clock=clock, owner=store.owner,
-            faults=no_faults, looks_again=True,
+            faults=no_faults, looks_again=True, prober=prober,
         ), clock  # fmt: skip
 
 
@@ -117,6 +119,16 @@ async def test_one_bad_of_32_costs_12_runs_at_most(repo: Path, bad: int) -> None
     assert len(checker.trees) <= 12
     assert max(checker.runs.count(run) for run in checker.runs) <= 2
     assert checker.runs[-1][1] == {*there}, "what is on the branch was checked last"
+
+
+async def test_a_search_has_slots_of_its_own(repo: Path) -> None:
+    checker, prober = Listing({"3"}), Listing({"3"})
+    async with queue(repo, checker, prober) as (store, lander, clock):
+        await store.enqueue([entry(repo, number) for number in range(8)], clock.wall())
+        assert await drive(store, lander, LANE, clock) == ""
+    whole = frozenset(map(str, range(8)))
+    assert [changed for _, changed in checker.runs] == [whole, whole - {"3"}], "whole trains, the second one green"
+    assert [len(changed) for _, changed in prober.runs] == [8, 4, 4, 2, 3], "red once more, then whose it is"
 
 
 @pytest.mark.parametrize(
