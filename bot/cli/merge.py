@@ -22,7 +22,9 @@ from bot.merge.local import LocalRemote
 from bot.ports import Checker, CheckVerdict, Clock, Confirmation, Remote
 from bot.rules import policy as policies
 from bot.rules import risk
-from bot.runners.sandbox import Sandbox, SandboxChecker, area_for, emptied
+from bot.runners.checks import SandboxChecker
+from bot.runners.layers import Trees
+from bot.runners.sandbox import Sandbox, area_for, emptied
 from bot.store.store import SqliteStore, open_store
 from schemas import lane as q
 from schemas.base import CheckCommand
@@ -171,7 +173,7 @@ async def _run(
             stack.enter_context(emptied(sandbox.area))
             if problems := await sandbox.self_test():
                 raise Misconfigured("; ".join(problems))
-            checker = SandboxChecker(sandbox, clock)
+            checker = SandboxChecker(sandbox, Trees(sandbox), clock)
         lander = Lander(
             queue=store, remote=remote, checker=checker,
             confirmer=Everybody(), clock=clock, owner=store.owner, faults=stopwatch, threads=threads,

@@ -17,7 +17,8 @@ from bot.clock import SystemClock
 from bot.merge.lander import Lander
 from bot.merge.local import LocalRemote
 from bot.ports import CheckVerdict, Remote, no_faults
-from bot.runners.sandbox import Finished, evidence
+from bot.runners.checks import evidence
+from bot.runners.sandbox import Finished
 from bot.store.store import SqliteStore, open_store
 from schemas.base import CheckCommand, Evidence
 from schemas.change_request import ChangeRequest
