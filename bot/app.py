@@ -31,6 +31,7 @@ from bot.metrics import Metrics
 from bot.pipeline import prompts
 from bot.ports import Clock, Faults, Harness, Remote, no_faults
 from bot.runners.checks import SandboxChecker
+from bot.runners.environment import Environments
 from bot.runners.harnesses.copilot import CopilotHarness
 from bot.runners.harnesses.scripted import ScriptedHarness
 from bot.runners.layers import Trees
@@ -129,16 +130,17 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
         people = GitHubPeople(app)
         mirrors = Mirrors(app, settings.git_url, settings.data_dir / "mirrors")
         trees = Trees(sandbox)
-        checker = SandboxChecker(sandbox, trees, clock)
+        environments = Environments(sandbox, trees, sandbox.area.parent / "environments", settings.registries)
+        checker = SandboxChecker(sandbox, trees, environments, clock)
         named = asyncio.Event()
         runs = AgentRuns(
-            harness=harness, remotes=mirrors.remote, area=sandbox.area, trees=trees, checker=checker,
+            harness=harness, remotes=mirrors.remote, area=sandbox.area, trees=trees, environments=environments, checker=checker,
             logs=settings.data_dir / "logs", clock=clock, faults=faults, write_prompt=prompts.write,
         )  # fmt: skip
         lander = Lander(
             queue=store, remote=lambda lane: remote_of(store, mirrors, lane), checker=checker, clock=clock,
             owner=store.owner, confirmer=GitHubConfirmer(app, people, store.ticket), faults=faults,
-            driver=settings.merge_driver, prober=SandboxChecker(sandbox, trees, clock),
+            driver=settings.merge_driver, prober=SandboxChecker(sandbox, trees, environments, clock),
             ci=GitHubCi(app, lambda lane: place_of(store, mirrors, lane)),
             on_step=lambda _, event: metrics.lane_steps.labels(event.kind).inc(),
         )  # fmt: skip

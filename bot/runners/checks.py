@@ -10,9 +10,10 @@ from pathlib import Path
 from bot.errors import InterlockError
 from bot.ports import CheckVerdict, Clock
 from bot.rules.sanitise import redacted
+from bot.runners.environment import Environments
 from bot.runners.layers import Trees
 from bot.runners.sandbox import Finished, Sandbox
-from schemas.base import CheckCommand, Evidence, Sha
+from schemas.base import CheckCommand, Environment, Evidence, Sha
 
 CHECKS_AT_ONCE = 2
 LOG_CHARACTERS = 4000
@@ -24,12 +25,14 @@ ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "CI": "true", "NO_COLOR": "1"}
 class SandboxChecker:
     """`bot.ports.Checker`. A sandbox that does not start is `unknown`, never green and nobody's fault."""
 
-    def __init__(self, sandbox: Sandbox, trees: Trees, clock: Clock) -> None:
-        self._sandbox, self._trees, self._clock = sandbox, trees, clock
+    def __init__(self, sandbox: Sandbox, trees: Trees, environments: Environments, clock: Clock) -> None:
+        self._sandbox, self._trees, self._environments, self._clock = sandbox, trees, environments, clock
         self._slots = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._numbers = itertools.count(1)
 
-    async def check(self, git_dir: Path, tree: Sha, commands: Sequence[CheckCommand]) -> CheckVerdict:
+    async def check(
+        self, git_dir: Path, tree: Sha, commands: Sequence[CheckCommand], environment: Environment
+    ) -> CheckVerdict:
         """All commands at the tree's root; green only if each exits 0, red with the first failure's evidence."""
         started = self._clock.boot()
         async with self._slots:
@@ -37,7 +40,10 @@ class SandboxChecker:
             try:
                 for command in commands:
                     # Anew for each: a check must not see what another one wrote.
-                    async with self._trees.workspace(git_dir, tree, folder, git=False):
+                    async with (
+                        self._trees.workspace(git_dir, tree, folder, git=False) as space,
+                        self._environments.lent(space, environment),
+                    ):
                         done = await self._sandbox.run(command.command, folder, command.timeout_seconds, ENVIRONMENT)
                     if done.exit_code != 0 or done.timed_out:
                         return CheckVerdict("red", evidence(command, done), self._clock.boot() - started)

@@ -17,6 +17,7 @@ from bot.errors import Transient
 from bot.ports import Checker, Clock, Faults, Harness, Lease, Performed, Remotes
 from bot.rules import budgets, risk, sanitise
 from bot.runners.collect import collect, tree_of
+from bot.runners.environment import Environments
 from bot.runners.layers import Trees
 from bot.runners.tools import PlanningAnswers, WorkAnswers
 from bot.runners.workspace import Workspace
@@ -71,6 +72,7 @@ class AgentRuns:
     remotes: Remotes
     area: Path
     trees: Trees
+    environments: Environments
     checker: Checker
     logs: Path
     clock: Clock
@@ -101,7 +103,10 @@ class AgentRuns:
         plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
         folder = self.area / f"run-{plain}"
         with Transcript(self.logs / f"{plain}.jsonl", self.clock) as transcript:
-            async with self.trees.workspace(git_dir, effect.base, folder, git=True) as space:
+            async with (
+                self.trees.workspace(git_dir, effect.base, folder, git=True) as space,
+                self.environments.lent(space, effect.environment),
+            ):
                 return await self._session(effect, name, space, transcript)
 
     async def _session(self, effect: RunAgent, name: str, space: Workspace, transcript: Transcript) -> Performed:
@@ -149,7 +154,7 @@ class AgentRuns:
         if checks:
             transcript.add(Activity(kind="note", text=f"running {', '.join(check.name for check in checks)}"))
             tree = await asyncio.to_thread(tree_of, space, change.patch)
-            verdict = await self.checker.check(space.git_dir, tree, checks)
+            verdict = await self.checker.check(space.git_dir, tree, checks, effect.environment)
             transcript.add(Activity(kind="note", text=f"checks are {verdict.outcome} after {verdict.seconds:.1f} s"))
             if verdict.outcome != "green":
                 evidence = verdict.evidence or Evidence(reason="the checks could not be run")

@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 
 from bot.errors import Misconfigured
 from bot.runners import workspace
+from bot.runners.registries import FORWARD, Proxy
 
 OUTPUT_LIMIT = 64 * 1024
 FIRST_UID, UIDS = 61_000, 4_000
@@ -48,13 +49,23 @@ class Layers(NamedTuple):
     work: Path
 
 
+class Installed(NamedTuple):
+    """What a workspace finds in the sandbox besides its files: a folder, folders to stand in it, and variables."""
+
+    folder: Path
+    kept: tuple[tuple[Path, str], ...]
+    variables: Mapping[str, str]
+
+
 class Sandbox:
-    """`area` is where workspaces live: reachable by the runs' user. `layers` holds those folders that are overlays."""
+    """`area` is where workspaces live: reachable by the runs' user. `layers` holds those folders that are overlays,
+    `installed` what belongs to a workspace besides its files."""
 
     def __init__(self, mode: Literal["required", "reduced", "off"], area: Path) -> None:
         """Raises Misconfigured when a sandbox is required and there is no bubblewrap."""
         self.mode, self.area = mode, area
         self.layers: dict[Path, Layers] = {}
+        self.installed: dict[Path, Installed] = {}
         self.layered = False
         """Whether this machine has overlays for us; `self_test` finds out."""
         self._root = os.geteuid() == 0
@@ -72,7 +83,8 @@ class Sandbox:
 
         `env` appears in it: no secrets in there. As root, the folders are given to the runs' user.
         """
-        inside = {"PATH": PATH, "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp", **env}
+        installed = self.installed.get(folders[0], Installed(folders[0], (), {}))
+        inside = {"PATH": PATH, "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp", **installed.variables, **env}
         if self.mode == "off":
             inside["HOME"] = str(folders[0])
             return ["/usr/bin/env", f"--chdir={folders[0]}", *(f"{name}={inside[name]}" for name in inside), *argv]
@@ -86,6 +98,7 @@ class Sandbox:
             *(("--ro-bind-try", f"/etc/{name}", f"/etc/{name}") for name in ETC),
             *(("--ro-bind-try", str(place), str(place)) for place in read_only),
             *(self._mount(place) for place in folders),
+            *self._furnish(folders[0], installed),
             *(("--setenv", name, value) for name, value in inside.items()),
             ("--chdir", str(folders[0]), "--"),
         ]
@@ -97,6 +110,14 @@ class Sandbox:
             return ("--bind", str(folder), str(folder))
         sources = ((("--overlay-src", str(place))) for place in layers.lower)
         return (*itertools.chain.from_iterable(sources), "--overlay", str(layers.upper), str(layers.work), str(folder))
+
+    def _furnish(self, folder: Path, installed: Installed) -> Iterator[tuple[str, ...]]:
+        if installed.folder != folder:
+            yield "--ro-bind", str(installed.folder), str(installed.folder)
+        for source, name in installed.kept:
+            # What tools write in there (caches) is forgotten with the process.
+            over = ("--overlay-src", str(source), "--tmp-overlay") if self.layered else ("--ro-bind", str(source))
+            yield *over, str(folder / name)
 
     def make(self, layers: Layers) -> None:
         """The empty folders of a layer that will be written."""
@@ -123,10 +144,18 @@ class Sandbox:
         return ["/usr/bin/setpriv", f"--reuid={self._uid}", f"--regid={self._uid}", "--clear-groups", "--no-new-privs"]
 
     async def run(
-        self, command: str, folder: Path, timeout: float, env: Mapping[str, str] = {}, read_only: Sequence[Path] = ()
-    ) -> Finished:
-        """`/bin/sh -c command` at the workspace's root. Everything that it started is dead when this returns."""
-        words = self.wrap(["/bin/sh", "-c", command], folders=[folder], env=env, read_only=read_only)
+        self, command: str, folder: Path, timeout: float, env: Mapping[str, str] = {}, read_only: Sequence[Path] = (),
+        *, more: Sequence[Path] = (), proxy: Proxy | None = None,
+    ) -> Finished:  # fmt: skip
+        """`/bin/sh -c command` at the workspace's root. Everything that it started is dead when this returns.
+
+        `more` are folders that it may write as well; a proxy is its only way out of the sandbox.
+        """
+        argv = ["/bin/sh", "-c", command]
+        if proxy and self.mode != "off":
+            argv = ["python3", "-I", "-c", FORWARD, str(proxy.socket), command]
+            read_only = (*read_only, proxy.socket.parent)
+        words = self.wrap(argv, folders=[folder, *more], env=env, read_only=read_only)
         process = await asyncio.create_subprocess_exec(
             *words, env={}, cwd="/", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT, start_new_session=True,
