@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 TOOLS = Path(__file__).parents[2] / ".tools" / "tests"
 SCREENSHOTS = "SCREENSHOTS"
 """Names a folder: each page that a test looks at is kept there, in light and in dark."""
 FLAGS = ("--no-sandbox", "--no-zygote", "--disable-gpu", "--disable-quic", "--disable-sync")
 SECONDS = 30.0
+
+expect.set_options(timeout=SECONDS * 1000)
 
 Look = Callable[[Page, str], Awaitable[None]]
 

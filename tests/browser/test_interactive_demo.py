@@ -76,6 +76,7 @@ async def seen(page: Page, words: Sequence[str]) -> None:
 
 @pytest.mark.cli
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 async def test_from_a_label_to_the_base_branch(page: Page, look: Look) -> None:
     async with demo() as running:
         issue = await running.hear(r"Open (http://\S+/issues/1) ")

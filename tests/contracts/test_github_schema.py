@@ -78,7 +78,7 @@ def test_a_run_with_a_misfit_fails(tmp_path: Path) -> None:
         "import os, pathlib\n\n\ndef test_planted() -> None:\n"
         f"    pathlib.Path(os.environ['{ENVIRONMENT}'], 'x.jsonl').write_text({plant!r} + chr(10))\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "1", str(tmp_path)]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
