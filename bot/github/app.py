@@ -170,8 +170,7 @@ class GitHubApp:
         except Missing as error:
             await self._believed(repo, installation, path, error)
             raise
-        if not path:
-            self._missing.pop((installation, repo.id), None)
+        self._missing.pop((installation, repo.id), None)
         return found
 
     async def _sent(

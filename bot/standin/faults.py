@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from bot.standin import access
 from bot.standin.state import Json, State
-from bot.standin.weather import CONTENT, FRESH, KINDS, MINUTE, Weather
+from bot.standin.weather import CONTENT, FRESH, KINDS, MINUTE, QUIET, Weather
 
 
 def _minted(state: State, request: web.Request) -> datetime | None:
@@ -52,10 +52,10 @@ def middleware(state: State) -> Middleware:
         kind = weather.dice.choice(weather.kinds) if weather.dice.random() < weather.share else ""
         if (plain and kind not in ("500", "502", "reset")) or (kind == "401" and now - minted > FRESH):
             kind = ""
-        if kind == "404":
+        if kind == "404" and (weather.missing_until is None or now > weather.missing_until + QUIET):
             weather.missing_until = now + MINUTE
-        if weather.missing_until is not None and now < weather.missing_until and not plain:
-            kind = "404"
+        missing = weather.missing_until is not None and now < weather.missing_until and not plain
+        kind = "404" if missing else "" if kind == "404" else kind
         call["fault"] = kind
         if kind == "reset":
             await request.read()
@@ -79,6 +79,8 @@ def routes(state: State) -> list[web.RouteDef]:
 
     async def chaos(request: web.Request) -> web.Response:
         body = await request.json()
+        if body.get("clear"):
+            state.faults.clear()
         weather.dice = random.Random(body.get("seed", 0))
         weather.share = float(body.get("share", 0.0))
         weather.kinds = tuple(body.get("kinds", KINDS))

@@ -89,7 +89,7 @@ def _wrap(state: State, handler: Handler) -> Callable[[web.Request], Awaitable[w
             response = await handler(Call(state, request, caller, body if isinstance(body, dict) else {}))
         except ApiError as error:
             response = web.json_response(error.body, status=error.status)
-            if error.status == 301:
+            if error.status == 301 and "url" in error.body:
                 response.headers["Location"] = error.body["url"]
                 response.set_status(301 if request.method == "GET" else 307)
         except ValueError as error:
@@ -111,6 +111,7 @@ def _wrap(state: State, handler: Handler) -> Callable[[web.Request], Awaitable[w
         if request.method == "GET" and response.status == 200 and isinstance(response.body, bytes):
             etag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
             if request.headers.get("If-None-Match") == etag:
+                entry["status"] = 304
                 return web.Response(status=304, headers={"ETag": etag})
             response.headers["ETag"] = etag
         return response

@@ -13,6 +13,9 @@ BUDGET = ((60, 80), (3600, 500))
 KINDS = ("500", "502", "reset", "401", "403", "429", "404")
 FRESH = timedelta(seconds=6)
 MINUTE = timedelta(seconds=60)
+"""How long all of a repository answers 404, and then"""
+QUIET = timedelta(minutes=10)
+"""not again for so long: two such minutes together would be an answer."""
 
 
 @dataclass

@@ -25,9 +25,10 @@ from bot.standin.client import PEOPLE, LocalGitHub, Made, git, started
 from bot.standin.person import Person, open_issue
 from bot.store.store import open_store
 from schemas.ticket import Ticket
+from tests.e2e.canaries import in_files
 
 ROOT = Path(__file__).parents[2]
-SECRET = "a webhook secret"
+SECRET = "canary-of-the-webhook-8d02"
 _KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PEM = _KEY.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
@@ -200,6 +201,10 @@ async def world(
         made = World(folder, github, zygote, env, repo)
         try:
             yield made
+            tokens = enumerate((await github.control("tokens"))["app"])
+            secrets = {f"installation token {number}": token for number, token in tokens}
+            secrets |= {"the private key": PEM.decode().splitlines()[1], "the webhook secret": SECRET}
+            assert in_files(folder, secrets) == []
         finally:
             made.kill()
             shutil.rmtree(area_for(folder / "data").parent, ignore_errors=True)
