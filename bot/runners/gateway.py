@@ -53,7 +53,10 @@ class Gateway(CopilotRequestHandler):
         text = (await answer.aread()).decode("utf-8", "replace")
         for secret in (self._provider.api_key.get_secret_value(), *dict(self._provider.headers).values()):
             text = text.replace(secret, "[redacted]") if secret else text
-        return httpx.Response(answer.status_code, text=text, request=request)
+        headers = {
+            name: value for name, value in answer.headers.items() if not name.startswith(("content-l", "content-e"))
+        }
+        return httpx.Response(answer.status_code, headers=headers, content=text.encode(), request=request)
 
     async def open_websocket(self, ctx: CopilotRequestContext) -> CopilotWebSocketHandler:
         """Never: the SDK's own would connect to whatever address the agent names."""

@@ -39,7 +39,7 @@ class Sampler(threading.Thread):
         self.parents, self.seen, self.ended = parents, dict[bytes, set[bytes]](), threading.Event()
 
     def run(self) -> None:
-        while not self.ended.wait(0.002):
+        while not self.ended.wait(0.005):
             self.look()
 
     def look(self) -> None:

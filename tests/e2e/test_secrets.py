@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,14 @@ from typing import Any
 import pytest
 
 from bot.clock import SystemClock
-from bot.standin.client import process
 from bot.store.store import open_store
 from tests.cli.commands import process as command
 from tests.e2e.canaries import OWN, Sampler, in_files
-from tests.e2e.world import PEM, ROOT, SECRET, World, Zygote, world
+from tests.e2e.world import PEM, SECRET, World, Zygote, world
 
 MODEL_KEY, API_TOKEN = "sk-canary-0123456789abcdef", "canary-api-token-51c7"
 PASTED = "ghp_canaryPastedByTheAuthorOfTheIssue01"
+BUT = (*OWN, "playbook.json")
 POLICY = "checks:\n  - name: there\n    command: test -e README.md\n"
 FILES = {"README.md": "A project.\n", ".github/interlock.yml": POLICY}
 
@@ -33,7 +31,7 @@ def _book() -> dict[str, Any]:
     ask = {"id": "how", "text": "How?", "why": "It is not said."}
     return {
         "rules": [
-            {"role": "engineer", "attempt": 1, "steps": [{"http_error": 400, "message": f"Incorrect key {MODEL_KEY}"}]},
+            {"role": "engineer", "attempt": 1, "steps": [{"error": f"400 Incorrect key {MODEL_KEY}"}]},
             {"role": "engineer", "match": "Nothing yet", "steps": [_calls("ask_questions", questions=[ask])]},
             {"role": "engineer", "steps": [_calls("submit_scope", goal="Do it", kind="feature", acceptance=["done"])]},
             {"role": "orchestrator", "steps": [_calls("submit_plan", tasks=[plan])]},
@@ -59,20 +57,9 @@ async def secrets_of(scene: World) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.cli
 async def test_no_secret_is_found_anywhere(tmp_path: Path, zygote: Zygote) -> None:
-    book = tmp_path / "book.json"
-    book.write_text(json.dumps(_book()))
-    async with contextlib.AsyncExitStack() as stack:
-        model = process(
-            "bot.standin.model", "--playbook", str(book), env={"PATH": os.environ["PATH"]}, cwd=ROOT,
-            log=tmp_path / "model.log",
-        )  # fmt: skip
-        _, url = await stack.enter_async_context(model)
-        copilot = {"COPILOT_PROVIDER_BASE_URL": url, "COPILOT_PROVIDER_API_KEY": MODEL_KEY, "COPILOT_MODEL": "scripted"}
-        scene = await stack.enter_async_context(
-            world(tmp_path / "world", zygote, FILES, None, **copilot, INTERLOCK_API_TOKEN=API_TOKEN)
-        )
+    copilot = {"COPILOT_PROVIDER_BASE_URL": "http://127.0.0.1:9", "COPILOT_PROVIDER_API_KEY": MODEL_KEY}
+    async with world(tmp_path, zygote, FILES, _book(), **copilot, INTERLOCK_API_TOKEN=API_TOKEN) as scene:
         await scene.hasten(20.0)
         await scene.github.control("chaos", {"seed": 4, "share": 0.15, "kinds": ["500", "reset"]})
         scene.orders |= {"walk": str(tmp_path / "died"), "only": ["land:push:after", "run:developer:after"]}
@@ -92,7 +79,7 @@ async def test_no_secret_is_found_anywhere(tmp_path: Path, zygote: Zygote) -> No
         following.cancel()
         await scene.quiet()
         assert len((tmp_path / "died").read_text().split()) == 2
-        asked = await asyncio.to_thread(command, "queue", "list", DATA_DIR=tmp_path / "world" / "data")
+        asked = await asyncio.to_thread(command, "queue", "list", DATA_DIR=tmp_path / "data")
         assert asked.returncode == 0
         secrets = await secrets_of(scene)
         await scene.stop()
@@ -107,21 +94,20 @@ async def test_no_secret_is_found_anywhere(tmp_path: Path, zygote: Zygote) -> No
             if name.startswith("installation"):
                 formats["stateless" if "." in token else "classic"] += 1
         assert all(formats.values()), formats
-        assert in_files(scene.folder, secrets) == []
+        assert in_files(tmp_path, secrets, but=BUT) == []
         log = (scene.folder / "bot.log").read_text()
         assert "effect.postponed" in log and "[redacted]" in log  # it was a bad day, and the model did say its key
 
         # What a person wrote is kept where texts are kept, until it is erased.
-        kept = {entry.split(" in ", 1)[1] for entry in in_files(scene.folder, {"pasted": PASTED})}
+        kept = {entry.split(" in ", 1)[1] for entry in in_files(tmp_path, {"pasted": PASTED}, but=BUT)}
         assert kept <= {"data/interlock.db", "data/interlock.db-wal"}, kept
         async with open_store(scene.folder / "data" / "interlock.db", SystemClock()) as store:
             with (tmp_path / "export.jsonl").open("w") as target:
                 await store.export(target)
-            exported = in_files(tmp_path, secrets, but=(*OWN, "world", "book.json", "model.log"))
-            assert exported == []
+            assert in_files(tmp_path, secrets, but=BUT) == []
             assert PASTED in (tmp_path / "export.jsonl").read_text()
             await store.forget("octo/app#1", SystemClock().wall())
-        assert in_files(scene.folder, {"pasted": PASTED}) == []
+        assert in_files(tmp_path, {"pasted": PASTED}, but=(*BUT, "export.jsonl")) == []
 
 
 async def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
