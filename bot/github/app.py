@@ -71,21 +71,31 @@ class Api(GitHubAPI):
 
     def __init__(self, session: aiohttp.ClientSession, clock: Clock, slug: str, base_url: str) -> None:
         super().__init__(session, slug, base_url=base_url)
-        self.limits = Limits(clock)
+        self.limits, self._clock = Limits(clock), clock
         self._answers = cachetools.LRUCache[str, Kept](CACHE_BYTES, lambda kept: len(kept.body))
 
     async def send(self, method: str, url: str, body: Any, *, jwt: str | None, token: str | None) -> Page:
-        """One call, as the App or as an installation. Raises Transient or Rejected."""
-        self.limits.admit()
-        try:
-            found, more, _ = await self._make_request(method, url, {}, body, accept_format(), jwt, token)
-            return found, more
-        except (aiohttp.ClientError, OSError) as error:
-            why = f"GitHub cannot be reached: {type(error).__name__}"
-            self.limits.failed(why)
-            raise Away(why, None if method == "GET" else LOST_SECONDS) from None
-        except (Failure, ValueError) as error:
-            raise _mapped(error, url) from None
+        """One call, as the App or as an installation. Raises Transient or Rejected.
+
+        A read is repeated a second later until GitHub counts as down or wants a pause: whoever needs a hundred of them
+        would else begin again and again.
+        """
+        while True:
+            self.limits.admit()
+            try:
+                found, more, _ = await self._make_request(method, url, {}, body, accept_format(), jwt, token)
+                return found, more
+            except (aiohttp.ClientError, OSError) as error:
+                why = f"GitHub cannot be reached: {type(error).__name__}"
+                self.limits.failed(why)
+                if method != "GET":
+                    raise Away(why, LOST_SECONDS) from None
+            except Away:
+                if method != "GET":
+                    raise
+            except (Failure, ValueError) as error:
+                raise _mapped(error, url) from None
+            await self._clock.sleep(1.0)
 
     async def _request(self, method: str, url: str, headers: Any, body: bytes = b"") -> tuple[int, Any, bytes]:
         sent = {**headers, "X-GitHub-Api-Version": API_VERSION}

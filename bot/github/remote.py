@@ -27,6 +27,8 @@ from bot.rules.sanitise import redacted
 from schemas.base import RepoRef
 
 GIT_SECONDS = 300.0
+READ_RETRIES = (0.5, 1.0)
+"""Seconds after which a read that failed is repeated at once: a train needs many, and begins again if one fails."""
 _CONFIG = {
     "core.fsyncObjectFiles": "true", "core.protectHFS": "true", "core.protectNTFS": "true", "gc.auto": "0",
     "core.hooksPath": "/dev/null", "transfer.fsckObjects": "false",
@@ -70,12 +72,14 @@ class GitHubRemote:
         return PushResult("stale" if stale else "unknown", text[-500:])
 
     async def _read(self, *args: str) -> str:
-        code, out, error = await self._git(*args)
-        if code == 0:
-            return out
-        text = redacted(error).strip()[-500:]
-        if _FINAL.search(error):
-            raise Rejected(f"the repository cannot be read by git: {text}")
+        for wait in (*READ_RETRIES, 0.0):
+            code, out, error = await self._git(*args)
+            if code == 0:
+                return out
+            text = redacted(error).strip()[-500:]
+            if _FINAL.search(error):
+                raise Rejected(f"the repository cannot be read by git: {text}")
+            await asyncio.sleep(wait)
         raise Away(f"git could not reach the repository: {text}")
 
     async def _git(self, *args: str) -> tuple[int, str, str]:
