@@ -110,9 +110,7 @@ class Api(GitHubAPI):
             there = urljoin(here, heads.get("Location", ""))
             if status not in (301, 307, 308) or urlsplit(there)[:2] != urlsplit(url)[:2]:
                 break
-            here = (
-                there  # the same method and body: a client that turns a write into a read would hide that it was none
-            )
+            here = there  # with the same method and body: a write that became a read would seem to have been made
         if kept is not None and status == 304:
             return 200, kept.headers, kept.body
         if method == "GET" and status == 200 and "ETag" in heads and len(content) < CACHE_BYTES:
