@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from aiohttp import web
@@ -93,7 +93,10 @@ def routes(state: State) -> list[web.RouteDef]:
         return web.json_response({})
 
     async def clock(request: web.Request) -> web.Response:
-        state.offset += timedelta(seconds=float((await request.json())["advance"]))
+        body = await request.json()
+        state.offset += timedelta(seconds=float(body.get("advance", 0)))
+        if "pace" in body:
+            state.began, state.pace = datetime.fromtimestamp(body["began"], UTC), float(body["pace"])
         return web.json_response({"now": state.now().isoformat()})
 
     async def log(request: web.Request) -> web.Response:
