@@ -2,7 +2,7 @@
 
 InterlockError
 ├── Rejected        tell the person; trying again changes nothing
-├── Transient       try later
+├── Transient       try later (Suspended: once a person has lifted it)
 ├── Stale           somebody else moved first: reload and decide again
 └── Misconfigured   the operator must mend something; the message says what
 """
@@ -22,6 +22,10 @@ class Transient(InterlockError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Suspended(Transient):
+    """GitHub lets the App do nothing there until somebody lifts it: waiting costs no attempt."""
 
 
 class Stale(InterlockError):

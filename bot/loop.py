@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
-from bot.errors import InterlockError, Rejected, Stale, Transient
+from bot.errors import InterlockError, Rejected, Stale, Suspended, Transient
 from bot.metrics import Metrics
 from bot.pipeline import stages
 from bot.ports import Clock, Due, Lease, People, Performed, Performer, Queue, Store
@@ -28,6 +28,7 @@ IDLE_SECONDS = 30.0
 POSTPONED_SECONDS = 5.0
 FIRST_RETRY = 1.0
 LAST_RETRY = 300.0
+LANE_RETRY = 60.0
 
 
 class Bell(asyncio.Event):
@@ -87,7 +88,8 @@ class Loop:
                 continue
             try:
                 payload = _readable(delivery.body)
-                events = [await self._stamp(item) for item in self.translate(delivery.event, payload)]
+                found = self.translate(delivery.event, payload)
+                events = [await self._stamp(item, f"{delivery.guid}:{at}") for at, item in enumerate(found)]
             except Transient as error:
                 until = self.clock.wall() + timedelta(seconds=error.retry_after or POSTPONED_SECONDS)
                 await self.store.postpone_delivery(delivery.seq, str(error), until)
@@ -100,8 +102,10 @@ class Loop:
             if events:
                 self.events.set()
 
-    async def _stamp(self, item: Addressed) -> Addressed:
-        """Ask GitHub what the person behind an event may do, now. Not asked where there is no ticket to decide on."""
+    async def _stamp(self, item: Addressed, key: str) -> Addressed:
+        """Ask GitHub what the person behind an event may do, now. Not asked where there is no ticket to decide on.
+        `key` is for an event that has none of its own."""
+        item = item if item.key else item.model_copy(update={"key": key})
         event, to = item.event, item.to
         if to is None or item.repo is None or not isinstance(event, Act):
             return item
@@ -170,7 +174,8 @@ class Loop:
         except (InterlockError, OSError) as error:
             delay = getattr(error, "retry_after", None) or delay
             log.warning("effect.postponed", extra={"effect": lease.key, "error": str(error), "seconds": delay})
-            await self.store.nack(lease, str(error), delay, self.clock.wall())
+            counts = not isinstance(error, Suspended)
+            await self.store.nack(lease, str(error), delay, self.clock.wall(), counts=counts)
         except Exception as error:  # a defect of ours must not take the other tickets down with it
             log.exception("effect.failed", extra={"effect": lease.key})
             await self.store.nack(lease, f"{type(error).__name__}: {error}", delay, self.clock.wall())
@@ -206,7 +211,10 @@ class Loop:
     async def _drive(self, lane: str) -> None:
         try:
             await self.drive(lane)
-        except Exception:  # the lane stays as it is stored, and is driven again
+        except Transient as error:  # the lane stays as it is stored, and is driven again
+            log.warning("lane.postponed", extra={"lane": lane, "error": str(error)})
+            await asyncio.sleep(min(error.retry_after or FIRST_RETRY, LANE_RETRY))
+        except Exception:
             log.exception("lane.failed", extra={"lane": lane})
             await asyncio.sleep(FIRST_RETRY)
         self.events.set()

@@ -96,11 +96,19 @@ def test_a_button_is_for_the_ticket_in_its_external_id(about: Any, issue: int | 
 
 def test_a_push_is_to_a_ticket_s_branch_or_moves_a_base() -> None:
     (found,) = translated("push", None, OURSELVES, ref="refs/heads/interlock/12", before=NOTHING, after=A, forced=True)
-    assert found.to == e.Address(repo_id=7, issue=12, generation=1) and found.key.endswith(f":{NOTHING}:{A}")
+    assert (
+        found.to == e.Address(repo_id=7, issue=12, generation=1) and found.key == ""
+    )  # it may come again, and be another
     assert isinstance(found.event, e.BranchPushed) and found.event.ours and found.event.before is None
     (moved,) = translated("push", ref="refs/heads/main", before=A, after=B, forced=False)
     assert moved.to == e.Address(repo_id=7, base_ref="main") and moved.key == f"push:refs/heads/main:{A}:{B}"
-    assert not translated("push", ref="refs/heads/main", before=A, after=NOTHING)
+    assert isinstance(moved.event, e.BaseMoved) and moved.event.policy  # its body lists no commit: who knows
+    for paths, touched in ((["a.py"], False), ([".github/interlock.yml"], True)):
+        commit = {"added": [], "modified": paths, "removed": []}
+        (moved,) = translated("push", ref="refs/heads/main", before=A, after=B, commits=[commit])
+        assert isinstance(moved.event, e.BaseMoved) and moved.event.policy is touched
+    (gone,) = translated("push", ref="refs/heads/main", before=A, after=NOTHING)
+    assert isinstance(gone.event, e.PlaceChanged) and gone.event.how == "base_deleted"
     assert not translated("push", ref="refs/tags/interlock/12", before=A, after=B)
     for base in ("main", "12", "interlock/12"):  # what CI is to check: no ticket's branch, and nobody's base
         (queue,) = translated("push", None, OURSELVES, ref=f"refs/heads/interlock/queue/{base}", before=A, after=B)

@@ -17,7 +17,7 @@ from gidgethub import GitHubException as Failure
 from gidgethub.aiohttp import GitHubAPI
 from gidgethub.sansio import accept_format
 
-from bot.errors import Misconfigured, Rejected, Transient
+from bot.errors import Misconfigured, Rejected, Suspended, Transient
 from bot.ports import Clock
 from bot.rules.sanitise import redacted
 from schemas.base import RepoRef
@@ -31,6 +31,7 @@ PERMISSIONS = {
     "statuses": "read",
     **dict.fromkeys(("issues", "pull_requests", "contents", "checks"), "write"),
 }
+SUSPENDED_SECONDS = 300.0
 FRESH_RETRIES = (0.5, 1.0, 2.0, 2.5)
 """Seconds between tries of a token that was minted a moment ago: it may not be known everywhere yet (facts: 401/403)."""
 
@@ -40,6 +41,10 @@ Page = tuple[Any, str | None]
 
 class Unauthorised(Rejected):
     """The token is not (or no longer) known."""
+
+
+class Unpermitted(Rejected):
+    """The App, or this token of it, lacks a permission."""
 
 
 class Api(GitHubAPI):
@@ -86,6 +91,12 @@ def _mapped(error: Failure | ValueError, url: str, now: datetime) -> Exception:
     secondary = "secondary rate" in message.lower() or "abuse" in message.lower() or retry_after is not None
     if status == 429 or (status == 403 and secondary):
         return Transient(f"GitHub asks to slow down: {message}", retry_after or 60.0)
+    if status == 403 and "suspended" in message.lower():
+        return Suspended(f"the App is suspended: {message}", SUSPENDED_SECONDS)
+    if status == 403 and (needs := error.headers.get("X-Accepted-GitHub-Permissions")):
+        return Unpermitted(
+            f"the App lacks the permission {needs}, which an owner can accept in the App's settings here"
+        )
     refused = Unauthorised if status == 401 else Rejected
     return refused(f"GitHub answered {status}: {message}")
 
@@ -123,10 +134,25 @@ class GitHubApp:
         async with self._minting:
             known = self._tokens.get(key)
             if known is None:
-                wanted = {"repository_ids": [repo.id], "permissions": PERMISSIONS}
-                known, _ = await self.as_app("POST", f"/app/installations/{installation}/access_tokens", wanted)
-                self._tokens[key] = known
+                known = self._tokens[key] = await self._minted(repo, installation, PERMISSIONS)
             return str(known["token"])
+
+    def forget(self, repo: RepoRef, installation: int) -> None:
+        """Mint a new token next time: what the App may do can have changed."""
+        self._tokens.pop((installation, repo.id), None)
+
+    async def _minted(self, repo: RepoRef, installation: int, permissions: dict[str, str]) -> dict[str, Any]:
+        """A token with these permissions, or with those of them that are granted: what lacks one says so when it is used."""
+        path, wanted = f"/app/installations/{installation}", {"repository_ids": [repo.id], "permissions": permissions}
+        try:
+            found, _ = await self.as_app("POST", f"{path}/access_tokens", wanted)
+            return dict(found)
+        except Rejected:
+            granted = (await self.as_app("GET", path))[0]["permissions"]
+            fewer = {name: level for name, level in permissions.items() if granted.get(name) in (level, "write")}
+            if fewer == permissions:
+                raise
+            return await self._minted(repo, installation, fewer)
 
     async def call(self, repo: RepoRef, installation: int, method: str, path: str, body: Any = b"") -> Any:
         """One REST call on a repository; `path` starts after /repos/owner/name. Errors as in bot.errors."""
@@ -141,6 +167,9 @@ class GitHubApp:
                 if (wait := next(waits, None)) is None:
                     raise Transient(str(error)) from None
                 await asyncio.sleep(wait)
+            except Unpermitted:
+                self.forget(repo, installation)
+                raise
 
     async def pages(self, repo: RepoRef, installation: int, path: str, key: str = "") -> list[Any]:
         """All pages of a listing."""

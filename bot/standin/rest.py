@@ -29,7 +29,10 @@ class Call:
         else:
             moved = self.state.renamed.get(f"{info['owner']}/{info['repo']}".lower())
             if moved is not None:
-                raise ApiError(301, "Moved Permanently", url=f"{self.state.url}/repositories/{moved}")
+                rest = self.request.path_qs.split("/", 4)[4:]
+                raise ApiError(
+                    301, "Moved Permanently", url="/".join([f"{self.state.url}/repositories/{moved}", *rest])
+                )
             repo = self.state.repository(info["owner"], info["repo"])
         self.caller.may(self.state, repo, permission, level)
         return repo

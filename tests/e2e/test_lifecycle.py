@@ -1,0 +1,133 @@
+"""What happens around a ticket, through the real server: issues, pull requests, branches, repositories, installations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.places import (
+    S,
+    act,
+    approve,
+    patch,
+    place,
+    push,
+    put,
+    reads,
+    says,
+    under_review,
+    until,
+    until_state,
+)  # fmt: skip
+from tests.e2e.world import Zygote
+
+
+@pytest.mark.slow
+async def test_the_end_of_an_issue_ends_its_ticket_and_a_new_label_begins_anew(tmp_path: Path, zygote: Zygote) -> None:
+    async with place(tmp_path, zygote, "Aabcd") as scene:
+        issues = [await put(scene, name) for name in "abcd"]
+        for issue in issues:
+            await until(scene, issue, lambda found: found.agent_running)
+        one, two, three, four = issues
+        await patch(scene, f"/issues/{one}", state="closed")
+        await scene.github.as_user("bob", "DELETE", f"/repos/octo/app/issues/{two}/labels/interlock")
+        for number, action in ((three, "deleted"), (four, "transferred")):
+            body = {"repository": scene.repo.id, "number": number, "action": action, "login": "bob"}
+            await scene.github.control("issue-event", body)
+        for issue, why in zip(issues, ("closed", "took the label off", "deleted", "transferred"), strict=True):
+            found = await until_state(scene, issue, S.CANCELLED)
+            assert why in found.note and "bob" in found.note and not found.agent_running
+        await reads(scene, one, "Interlock · cancelled", "Label the issue again")
+        await patch(scene, f"/issues/{one}", state="open")
+        path = f"/repos/octo/app/issues/{one}/labels"
+        await scene.github.as_user("bob", "DELETE", f"{path}/interlock")
+        await scene.github.as_user("bob", "POST", path, {"labels": ["interlock"]})
+        second = await until(scene, f"octo/app#{one}~2", lambda found: found.agent_running)
+        assert (second.generation, second.branch) == (2, f"interlock/{one}-2")
+
+
+@pytest.mark.slow
+async def test_a_locked_issue_is_worked_on_and_hears_everything_when_it_is_unlocked(
+    tmp_path: Path, zygote: Zygote
+) -> None:
+    async with place(tmp_path, zygote) as scene:
+        (found,) = await under_review(scene, "A")
+        await act(scene, "lock", number=found.issue)
+        pull = found.pull_request
+        assert pull is not None
+        await patch(scene, f"/pulls/{pull.number}", state="closed")
+        await until_state(scene, found.issue, S.STOPPED)
+        refused = "octo/app#1:pr-closed"
+        await until(scene, found.issue, lambda it: "because issue is locked" in it.notice and refused not in it.note)
+        checks = (await scene.get(f"/commits/{found.tip}/check-runs?check_name=interlock"))["check_runs"]
+        assert [check["conclusion"] for check in checks] == ["cancelled"]
+        assert not any("closed the pull request, so" in one["body"] for one in await scene.comments(found.issue))
+        await act(scene, "lock", number=found.issue, locked=False)
+        await reads(scene, found.issue, "bob closed the pull request", "/interlock resume")
+        await patch(scene, f"/pulls/{pull.number}", state="open")
+        await until_state(scene, found.issue, S.REVIEWING)
+        await approve(scene, found)
+        await until_state(scene, found.issue, S.DONE)
+
+
+@pytest.mark.slow
+async def test_what_people_do_to_branches_and_pull_requests(tmp_path: Path, zygote: Zygote) -> None:
+    async with place(tmp_path, zygote) as scene:
+        plain, deleted, forced, closed = await under_review(scene, "A", "B", "C", "D")
+        # A plain push is kept, and an approval that is waiting to count is not taken for it.
+        await scene.github.control("faults", {"match": "/reviews", "method": "GET", "status": 500, "times": 1000})
+        await approve(scene, plain)
+        await until_state(scene, plain.issue, S.LANDING)
+        hand = await push(scene, "HEAD:refs/heads/interlock/1", files={"hand": "made\n"}, onto="interlock/1")
+        again = await until(scene, plain.issue, lambda it: it.state is S.REVIEWING and it.tip == hand)
+        assert not again.approvals
+        await reads(scene, plain.issue, "The approval does not count any more: bob pushed to its branch", "review")
+        await scene.github.control("lifecycle", {"act": "calm", "repository": scene.repo.id, "login": "bob"})
+        await approve(scene, plain)
+        done = await until_state(scene, plain.issue, S.DONE)
+        assert len(done.landed) == 2 and (await scene.get("/contents/hand?ref=main"))["size"] == 5
+        # A branch that is taken away can be brought back, and not otherwise resumed.
+        await push(scene, ":refs/heads/interlock/2")
+        await push(scene, "+HEAD:refs/heads/interlock/3", files={"other": "history\n"})
+        for found, what in ((deleted, "deleted"), (forced, "moved by force")):
+            await until(scene, found.issue, lambda it: it.state is S.STOPPED and it.branch_lost)
+            await reads(scene, found.issue, f"was {what} by bob", f"back to {found.tip}", "take the label off")
+            await says(scene, found.issue, "/interlock resume")
+            await reads(scene, found.issue, "Someone who may write here: bring", "<!-- interlock:octo/app#", "reply:")
+            await push(scene, f"+{found.tip}:refs/heads/{found.branch}")
+            await until(scene, found.issue, lambda it: not it.branch_lost)
+            await says(scene, found.issue, "/interlock resume")
+            await until_state(scene, found.issue, S.REVIEWING)
+            await approve(scene, found)
+            await until_state(scene, found.issue, S.DONE)
+        # A pull request that is closed by hand lands nothing, even when it was approved before.
+        assert closed.pull_request is not None
+        await patch(scene, f"/pulls/{closed.pull_request.number}", state="closed")
+        await until_state(scene, closed.issue, S.STOPPED)
+        await says(scene, closed.issue, "/interlock resume")
+        await until_state(scene, closed.issue, S.REVIEWING)
+
+        async def is_open() -> bool:
+            return bool((await scene.get(f"/pulls/{closed.pull_request.number}"))["state"] == "open")
+
+        sequence = 0
+        while not await is_open():
+            sequence = await scene.github.wait(sequence, 5.0)
+        await scene.quiet(0.5)
+
+
+@pytest.mark.slow
+async def test_a_repository_and_its_base_keep_being_found_under_new_names(tmp_path: Path, zygote: Zygote) -> None:
+    async with place(tmp_path, zygote) as scene:
+        (found,) = await under_review(scene, "A")
+        await act(scene, "rename", name="renamed")
+        await act(scene, "rename_branch", **{"from": "main", "to": "trunk"})
+        found = await until(scene, found.issue, lambda it: it.base_ref == "trunk" and not it.rereading)
+        assert (found.id, found.repo.full_name) == ("octo/app#1", "octo/renamed")
+        await approve(scene, found)
+        done = await until_state(scene, found.id, S.DONE)
+        head = await scene.github.as_user("bob", "GET", "/repos/octo/renamed/branches/trunk")
+        assert head["commit"]["sha"] == done.landed[-1]
+        pull = await scene.github.as_user("bob", "GET", "/repos/octo/renamed/pulls/2")
+        assert pull["merged"] and pull["base"]["ref"] == "trunk"
