@@ -149,7 +149,9 @@ class GitHubApp:
             return dict(found)
         except Rejected:
             granted = (await self.as_app("GET", path))[0]["permissions"]
-            fewer = {name: level for name, level in permissions.items() if granted.get(name) in (level, "write")}
+            fewer = {
+                name: min(level, granted[name]) for name, level in permissions.items() if name in granted
+            }  # read < write
             if fewer == permissions:
                 raise
             return await self._minted(repo, installation, fewer)

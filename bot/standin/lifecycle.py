@@ -90,6 +90,7 @@ def delete(state: State, repo: Repository, who: User, body: Json) -> None:
 
 def default_branch(state: State, repo: Repository, who: User, body: Json) -> None:
     old, repo.default_branch = repo.default_branch, body["branch"]
+    repo.git().set_head(f"refs/heads/{repo.default_branch}")
     changes = {"default_branch": {"from": old}}
     hooks.emit(state, "repository", "edited", repo, who, changes=changes)
 

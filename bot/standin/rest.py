@@ -29,10 +29,8 @@ class Call:
         else:
             moved = self.state.renamed.get(f"{info['owner']}/{info['repo']}".lower())
             if moved is not None:
-                rest = self.request.path_qs.split("/", 4)[4:]
-                raise ApiError(
-                    301, "Moved Permanently", url="/".join([f"{self.state.url}/repositories/{moved}", *rest])
-                )
+                path = "/".join(["", str(moved), *self.request.path_qs.split("/", 4)[4:]])
+                raise ApiError(301, "Moved Permanently", url=f"{self.state.url}/repositories{path}")
             repo = self.state.repository(info["owner"], info["repo"])
         self.caller.may(self.state, repo, permission, level)
         return repo

@@ -95,6 +95,13 @@ async def act(scene: World, what: str, login: str = "bob", **more: Any) -> None:
     await scene.github.control("lifecycle", {"act": what, "repository": scene.repo.id, "login": login, **more})
 
 
+async def roles(scene: World, **roles: str) -> None:
+    """What people may do from now on."""
+    path = f"{scene.github.url}/_standin/repositories/{scene.repo.id}"
+    async with aiohttp.ClientSession() as session, session.patch(path, json={"roles": roles}) as answer:
+        answer.raise_for_status()
+
+
 async def approve(scene: World, found: Ticket, login: str = "bob") -> None:
     now = await ticket(scene, found.id)
     assert now is not None and now.pull_request is not None
@@ -143,3 +150,11 @@ async def requests(scene: World) -> list[dict[str, Any]]:
     async with aiohttp.ClientSession() as session, session.get(f"{scene.github.url}/_standin/requests") as answer:
         found: list[dict[str, Any]] = await answer.json()
         return found
+
+
+async def nothing_left(scene: World) -> None:
+    """Until every effect is performed or given up."""
+    clock = SystemClock()
+    async with asyncio.timeout(40), open_store(scene.folder / "data" / "interlock.db", clock, exclusive=False) as store:
+        while (await store.snapshot(clock.wall())).effects:
+            await asyncio.sleep(0.05)
