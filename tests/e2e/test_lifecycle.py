@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,10 @@ async def test_a_locked_issue_is_worked_on_and_hears_everything_when_it_is_unloc
         await until_state(scene, found.issue, S.STOPPED)
         refused = "octo/app#1:pr-closed"
         await until(scene, found.issue, lambda it: "because issue is locked" in it.notice and refused not in it.note)
-        checks = (await scene.get(f"/commits/{found.tip}/check-runs?check_name=interlock"))["check_runs"]
-        assert [check["conclusion"] for check in checks] == ["cancelled"]
+        async with asyncio.timeout(30):
+            sequence, path = 0, f"/commits/{found.tip}/check-runs?check_name=interlock"
+            while [check["conclusion"] for check in (await scene.get(path))["check_runs"]] != ["cancelled"]:
+                sequence = await scene.github.wait(sequence, 5.0)
         assert not any("closed the pull request, so" in one["body"] for one in await scene.comments(found.issue))
         await act(scene, "lock", number=found.issue, locked=False)
         await reads(scene, found.issue, "bob closed the pull request", "/interlock resume")
@@ -112,9 +115,10 @@ async def test_what_people_do_to_branches_and_pull_requests(tmp_path: Path, zygo
         await until_state(scene, closed.issue, S.STOPPED)
         await says(scene, closed.issue, "/interlock resume")
         await until_state(scene, closed.issue, S.REVIEWING)
-        sequence = 0
-        while (await scene.get(pull))["state"] != "open":
-            sequence = await scene.github.wait(sequence, 5.0)
+        async with asyncio.timeout(30):
+            sequence = 0
+            while (await scene.get(pull))["state"] != "open":
+                sequence = await scene.github.wait(sequence, 5.0)
 
 
 @pytest.mark.slow
