@@ -72,7 +72,7 @@ async def test_a_locked_issue_is_worked_on_and_hears_everything_when_it_is_unloc
                 sequence = await scene.github.wait(sequence, 5.0)
         assert not any("closed the pull request, so" in one["body"] for one in await scene.comments(found.issue))
         await act(scene, "lock", number=found.issue, locked=False)
-        await reads(scene, found.issue, "bob closed the pull request", "/interlock resume")
+        await reads(scene, found.issue, "bob closed the pull request, so the work has stopped", "opens it again")
         await patch(scene, f"/pulls/{pull.number}", state="open")
         await until_state(scene, found.issue, S.REVIEWING)
         await approve(scene, found)

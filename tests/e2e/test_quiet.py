@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from datetime import datetime
@@ -93,7 +94,9 @@ async def test_a_ticket_of_many_tasks_makes_few_check_runs_and_comments(tmp_path
         done = await until_state(scene, person.issue, S.DONE)
         await scene.quiet()
         assert len(done.landed) == TASKS and done.pull_request
-        assert TASKS < len(await made(scene, "/check-runs")) <= 2 * TASKS + 5
+        runs = [json.loads(one["body"]) for one in await made(scene, "/check-runs")]
+        assert TASKS < len(runs) <= 2 * TASKS + 5
+        assert len({(run["name"], run["head_sha"]) for run in runs}) == len(runs)  # each is made once, then edited
         assert len(await made(scene, f"/issues/{person.issue}/comments")) <= 3
         assert not await made(scene, f"/issues/{done.pull_request.number}/comments")
 
