@@ -193,7 +193,7 @@ async def remote_of(store: SqliteStore, mirrors: Mirrors, lane: str) -> Remote:
 async def place_of(store: SqliteStore, mirrors: Mirrors, lane: str) -> Place:
     """The repository whose lane it is, as its newest ticket says. Raises Transient if no ticket is known."""
     repo_id = int(lane.split(":", 1)[0])
-    known = [ticket for ticket in await store.tickets() if ticket.repo.id == repo_id]
+    known = await store.open_tickets(repo_id) or [one for one in await store.tickets() if one.repo.id == repo_id]
     if not known:
         raise Transient(f"no ticket of repository {repo_id} is known")
     newest = max(known, key=lambda ticket: ticket.opened_at)

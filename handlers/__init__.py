@@ -1,22 +1,26 @@
 """Webhook deliveries to events, and nothing more. Pure; who may do what is asked by whoever calls this.
 
 What people do to issues (labels, the end of an issue, new comments), to branches (pushes), and to what GitHub shows
-of our own (pull requests, reviews, check runs).
+of our own (pull requests, reviews, check runs); repositories and installations are in handlers.places.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast, get_args
 
+from handlers import places
 from schemas import events as e
 from schemas.base import Frozen, Person, RepoRef
-from schemas.payloads import NEVER, Payload
+from schemas.payloads import NEVER, InstallationPayload, Payload
+from schemas.policy import POLICY_PATH
 
 BRANCH = re.compile(r"interlock/([1-9][0-9]{0,9})(?:-([2-9]|[1-9][0-9]+))?\Z")
 """A branch of ours: issue and generation."""
 _SUBJECT = re.compile(r"[^#@]*#([0-9]+)(?:~([0-9]+))?(?:[/@]|\Z)")
 """A check run's external id names the ticket or the task: `octo/app#12/3@<commit>`."""
 _NOTHING = "0" * 40
+LISTED = 2048
+"""How many of a push's commits its body lists at most."""
 _ReviewState = Literal["approved", "changes_requested", "commented", "dismissed"]
 
 
@@ -63,13 +67,15 @@ def commented(payload: Payload, origin: Origin) -> e.Addressed | None:
 
 
 def closed(payload: Payload, origin: Origin) -> e.Addressed | None:
-    """pull_request: closed or merged by hand; what we push ourselves closes it too and says nothing new."""
+    """pull_request: closed, merged or opened again by hand; what we push ourselves closes it too and says nothing new."""
     pull, to = payload.pull_request, _ticket_of_pull(payload)
     if pull is None or to is None or origin.ours(payload.sender):
         return None
     when = pull.updated_at.isoformat() if pull.updated_at else ""
-    event = e.PullRequestClosed(merged=pull.merged, by=payload.sender)
-    return e.Addressed(key=f"pull_request:closed:{pull.id}:{when}", to=to, event=event)
+    event: e.Event = e.PullRequestClosed(merged=pull.merged, by=payload.sender)
+    if payload.action == "reopened":
+        event = e.PullRequestReopened(by=payload.sender)
+    return e.Addressed(key=f"pull_request:{payload.action}:{pull.id}:{when}", to=to, event=event)
 
 
 def reviewed(payload: Payload, origin: Origin) -> e.Addressed | None:
@@ -109,11 +115,20 @@ def pushed(payload: Payload, origin: Origin) -> e.Addressed | None:
     if to is not None:
         event: e.Event = e.BranchPushed(before=before, after=after, forced=forced, ours=origin.ours(by), by=by)
     elif after is not None:
-        event = e.BaseMoved(ref=payload.ref, head=after, forced=forced, by=by.login)
+        event = e.BaseMoved(ref=payload.ref, head=after, forced=forced, by=by.login, policy=_touches_policy(payload))
         to = e.Address(repo_id=payload.repository.id, base_ref=branch)
     else:
-        return None
-    return e.Addressed(key=f"push:{payload.ref}:{payload.before}:{payload.after}", to=to, event=event)
+        event = e.PlaceChanged(how="base_deleted", by=by)
+        to = e.Address(repo_id=payload.repository.id, base_ref=branch)
+    # A branch may be moved away and back: of two equal pushes to one of ours only the delivery says that they are two.
+    key = "" if to.issue is not None else f"push:{payload.ref}:{payload.before}:{payload.after}"
+    return e.Addressed(key=key, to=to, event=event)
+
+
+def _touches_policy(payload: Payload) -> bool:
+    """Whether the push may have changed the policy: by a commit of it, or by ones that its body does not list."""
+    named = (path for commit in payload.commits for path in (*commit.added, *commit.modified, *commit.removed))
+    return payload.forced or not 0 < len(payload.commits) < LISTED or POLICY_PATH in named
 
 
 def _ticket_of_pull(payload: Payload) -> e.Address | None:
@@ -131,18 +146,31 @@ def _ticket(repo: RepoRef, found: re.Match[str] | None) -> e.Address | None:
 ROUTES: dict[str, tuple[Callable[[Payload, Origin], e.Addressed | None], frozenset[str]]] = {
     "issues": (changed, frozenset({"labeled", "unlabeled", "closed", "deleted", "transferred"})),
     "issue_comment": (commented, frozenset({"created"})),
-    "pull_request": (closed, frozenset({"closed"})),
+    "pull_request": (closed, frozenset({"closed", "reopened"})),
     "pull_request_review": (reviewed, frozenset({"submitted", "dismissed"})),
     "check_run": (pressed, frozenset({"requested_action"})),
     "push": (pushed, frozenset({""})),
 }
 """For each event its handler and the actions that it is for."""
+PLACES: dict[tuple[str, str], Callable[[Payload], Sequence[e.Addressed]]] = {
+    **{("issues", action): places.conversation for action in places.CONVERSATION},
+    **{("repository", action): places.repository for action in places.REPOSITORY},
+}
+INSTALLATIONS: dict[tuple[str, str], Callable[[InstallationPayload], Sequence[e.Addressed]]] = {
+    **{("installation", action): places.installation for action in places.INSTALLATION},
+    **{("installation_repositories", action): places.selection for action in ("added", "removed")},
+}
 
 
 def translate(event: str, payload: dict[str, Any], *, slug: str, app_id: int) -> Sequence[e.Addressed]:
     """The events of one delivery; none for what we do not know. Raises ValueError for a body that does not fit."""
+    action = str(payload.get("action") or "")
+    if many := INSTALLATIONS.get((event, action)):
+        return many(InstallationPayload.model_validate(payload, extra="ignore"))
+    if placed := PLACES.get((event, action)):
+        return placed(Payload.model_validate(payload, extra="ignore"))
     handler, actions = ROUTES.get(event, (None, frozenset()))
-    if handler is None or str(payload.get("action") or "") not in actions:
+    if handler is None or action not in actions:
         return ()
     read = Payload.model_validate(payload, extra="ignore")
     found = handler(read, Origin(slug=slug, app_id=app_id))

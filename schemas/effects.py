@@ -19,7 +19,9 @@ class _Effect(Kinded):
 
 
 class ReadRepository(_Effect, kind="read_repository"):
-    """Fetch the default branch; read policy and outline."""
+    """Fetch a branch and read its policy and outline: the default branch, or what `base_ref` is called today."""
+
+    base_ref: str = ""
 
 
 class PostComment(_Effect, kind="post_comment"):
@@ -107,6 +109,7 @@ class CancelRuns(_Effect, kind="cancel_runs"):
 class TrialCompose(_Effect, kind="trial_compose"):
     """Compose the tip onto the base's head without a push, and onto rivals that were asked to be reviewed before."""
 
+    branch: str = ""
     trial: int
     fork: Sha
     tip: Sha

@@ -4,30 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.acts import Act as Act
+from schemas.acts import DatedAct
+from schemas.acts import PlaceChanged as PlaceChanged
+from schemas.acts import PullRequestReopened as PullRequestReopened
+from schemas.acts import TicketEvent as TicketEvent
 from schemas.agent import Usage
-from schemas.base import Evidence, Frozen, Instant, Kinded, Person, RepoRef, Sha
+from schemas.base import Evidence, Frozen, Instant, Person, RepoRef, Sha
 from schemas.change_request import ChangeRequest
 from schemas.lane import EntryState, ErrorClass
 from schemas.plan import Fault, Plan, Question, Scope
 from schemas.policy import Policy
-
-
-class TicketEvent(Kinded):
-    """What all events have. `ticket` is filled in by the inbox when the event arrives with an address instead."""
-
-    ticket: str = ""
-
-
-class Act(TicketEvent):
-    """What a person did. The loop asks GitHub what `by` may do before the event is decided on."""
-
-    by: Person
-
-
-class DatedAct(Act):
-    """What a person did, with GitHub's time for it."""
-
-    at: Instant
 
 
 class AgentEvent(TicketEvent):
@@ -114,6 +101,8 @@ class BaseMoved(TicketEvent, kind="base_moved"):
     head: Sha
     forced: bool = False
     by: str = ""
+    policy: bool = False
+    """Whether the push may have changed the policy file."""
 
 
 class ButtonPressed(DatedAct, kind="button_pressed"):
@@ -269,24 +258,28 @@ class Ticked(TicketEvent, kind="ticked"):
 
 
 OnIssues = IssueLabelled | IssueUnlabelled | IssueClosed | CommentAdded
-OnBranches = ReviewSubmitted | PullRequestClosed | BranchPushed | BaseMoved | ButtonPressed
+OnBranches = ReviewSubmitted | PullRequestClosed | PullRequestReopened | BranchPushed | BaseMoved | ButtonPressed
 OfAgents = QuestionsAsked | ScopeSubmitted | PlanSubmitted | AgentDeclined | AgentFailed | RunSucceeded | RunFailed
 OfTheQueue = EntryLanded | EntryReturned | EntryReopened | LaneStopped | LaneOpened
-OfTheRest = RepositoryRead | RepositoryRefused | PullRequestOpened | TrialComposed | EffectGaveUp | Ticked
+OfTheRest = (
+    PlaceChanged | RepositoryRead | RepositoryRefused | PullRequestOpened | TrialComposed | EffectGaveUp | Ticked
+)
 Event = Annotated[OnIssues | OnBranches | OfAgents | OfTheQueue | OfTheRest, Field(discriminator="kind")]
 
 
 class Address(Frozen):
-    """Whom an event is for, before the inbox has found the ticket: an issue of a repository, or all on a base ref."""
+    """Whom an event is for, before the inbox has found the ticket: an issue of a repository, all open tickets on a base
+    ref, all of a repository, or (`installation` set) all that an installation of the App works for."""
 
-    repo_id: int
+    repo_id: int = 0
+    installation: int = 0
     issue: int | None = None
     generation: int | None = None
     base_ref: str | None = None
 
 
 class Addressed(Frozen):
-    """An event on its way into the inbox; `key` makes a repeat the same event.
+    """An event on its way into the inbox; `key` makes a repeat the same event (empty: the delivery's own id does).
 
     `repo` and `installation` say where to ask what the person behind it may do.
     """

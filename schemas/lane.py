@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.acts import Unreachable as Unreachable
 from schemas.base import CheckCommand, CiCheck, Environment, Evidence, Frozen, Glob, Instant, Kinded, Sha
 from schemas.change_request import ChangeRequest
 
@@ -293,4 +294,4 @@ class HeadRead(Kinded, kind="head_read"):
     refusal: str = ""
 
 
-LaneEvent = Annotated[Composed | Checked | Confirmed | HeadRead, Field(discriminator="kind")]
+LaneEvent = Annotated[Composed | Checked | Confirmed | HeadRead | Unreachable, Field(discriminator="kind")]

@@ -71,13 +71,32 @@ class PayloadCheckRun(Frozen):
     app: int | None = Field(default=None, validation_alias=AliasPath("app", "id"))
 
 
+class PayloadCommit(Frozen):
+    """A commit of a push, with the paths that it changed."""
+
+    added: tuple[str, ...] = ()
+    modified: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class InstallationPayload(Frozen):
+    """A body of installation and installation_repositories, which have no repository of their own."""
+
+    action: str
+    sender: PayloadUser
+    installation: int = Field(validation_alias=AliasPath("installation", "id"))
+    repositories_added: tuple[RepoRef, ...] = ()
+    repositories_removed: tuple[RepoRef, ...] = ()
+
+
 class Payload(Frozen):
-    """Any webhook body that concerns us."""
+    """Any other webhook body that concerns us."""
 
     action: str = ""
     repository: RepoRef
     sender: PayloadUser
     installation: int = Field(default=0, validation_alias=AliasPath("installation", "id"))
+    default_branch_was: str = Field(default="", validation_alias=AliasPath("changes", "default_branch", "from"))
     issue: PayloadIssue | None = None
     label: str = Field(default="", validation_alias=AliasPath("label", "name"))
     comment: PayloadComment | None = None
@@ -89,3 +108,4 @@ class Payload(Frozen):
     before: str = ""
     after: str = ""
     forced: bool = False
+    commits: tuple[PayloadCommit, ...] = ()

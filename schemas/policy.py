@@ -8,6 +8,7 @@ from schemas.base import CheckCommand, CiCheck, Described, Environment, Glob
 from schemas.plan import Limits
 
 WhoMay = Literal["admin", "write"]
+POLICY_PATH = ".github/interlock.yml"
 
 
 class PolicyCheck(CheckCommand):
@@ -68,6 +69,8 @@ class Attempts(Described):
 class Policy(Described):
     """Everything a maintainer may set. Unknown keys are refused with their name."""
 
+    pause: Annotated[str, Field(max_length=300)] = ""
+    """why nothing may start or land here for now; taking the key away lets everything go on"""
     trigger: WhoMay = "write"
     """the permission that labelling, answering and commands need"""
     questions: Questions = Questions()

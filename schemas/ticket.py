@@ -1,11 +1,15 @@
 """The ticket: our record of one GitHub issue under work, one row, decided on as a whole."""
 
+from datetime import timedelta
 from enum import StrEnum
 
 from schemas.agent import Usage
 from schemas.base import Evidence, Frozen, Instant, Name, Person, RepoRef, Sha
 from schemas.plan import Answer, Fault, Plan, PlanApproval, Question, Scope, Task
 from schemas.policy import Policy
+
+SILENCE = timedelta(minutes=5)
+"""After how long without news a ticket says what it waits on."""
 
 
 class TicketState(StrEnum):
@@ -76,6 +80,8 @@ class PullRequest(Frozen):
 
     number: int
     head: Sha
+    closed: bool = False
+    """By hand, without a merge."""
 
 
 class Approval(Frozen):
@@ -91,7 +97,7 @@ class Approval(Frozen):
 class Ticket(Frozen):
     """The aggregate. `base` is where its branch forks from, `tip` its branch's head, `digest` the tip's patch digest.
 
-    `resume` is the state that a stopped ticket goes back to; `wake_at` is when the loop sends `Ticked`.
+    `resume` is the state that a stopped ticket goes back to; `wake_at` is when its stage wants to hear `Ticked`.
     """
 
     schema_version: int = 1
@@ -140,6 +146,18 @@ class Ticket(Frozen):
     rebasing: bool = False
     landed: tuple[Sha, ...] = ()
     wake_at: Instant | None = None
+    suspended: bool = False
+    """GitHub lets the App do nothing here for now."""
+    rereading: bool = False
+    """The policy or the base's name may have changed: nothing starts or lands before both are read again."""
+    branch_lost: bool = False
+    """Its branch was deleted or moved by force, and is not back where it was."""
+    notice: str = ""
+    """What happened around the ticket, for people to know."""
+    since: Instant | None = None
+    """When what people see of the ticket last changed."""
+    silent: bool = False
+    """Whether it has said that it still waits."""
 
     @property
     def branch(self) -> str:
@@ -158,6 +176,28 @@ class Ticket(Frozen):
         return f"{self.repo.id}:refs/heads/{self.base_ref}"
 
     @property
+    def on_hold(self) -> bool:
+        """Whether nothing of it may start or land for now."""
+        return self.suspended or self.rereading or bool(self.policy.pause)
+
+    @property
+    def speaks_at(self) -> Instant | None:
+        """When it says what it waits on, unless there is news before; None while it is a person's turn."""
+        working = self.state in _WORKING and self.since is not None and not self.silent
+        return self.since + SILENCE if self.since and working else None
+
+    @property
+    def next_wake(self) -> Instant | None:
+        """When the loop sends `Ticked`."""
+        return min((at for at in (self.wake_at, self.speaks_at) if at), default=None)
+
+    @property
     def open(self) -> bool:
         """Whether anything may still happen without a new label."""
         return self.state not in (TicketState.DONE, TicketState.DECLINED, TicketState.CANCELLED)
+
+
+_WORKING = (
+    TicketState.OPENED, TicketState.CLARIFYING, TicketState.PLANNING, TicketState.BUILDING, TicketState.TRIALING,
+    TicketState.LANDING,
+)  # fmt: skip

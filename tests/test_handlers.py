@@ -96,11 +96,19 @@ def test_a_button_is_for_the_ticket_in_its_external_id(about: Any, issue: int | 
 
 def test_a_push_is_to_a_ticket_s_branch_or_moves_a_base() -> None:
     (found,) = translated("push", None, OURSELVES, ref="refs/heads/interlock/12", before=NOTHING, after=A, forced=True)
-    assert found.to == e.Address(repo_id=7, issue=12, generation=1) and found.key.endswith(f":{NOTHING}:{A}")
+    assert (
+        found.to == e.Address(repo_id=7, issue=12, generation=1) and found.key == ""
+    )  # it may come again, and be another
     assert isinstance(found.event, e.BranchPushed) and found.event.ours and found.event.before is None
     (moved,) = translated("push", ref="refs/heads/main", before=A, after=B, forced=False)
     assert moved.to == e.Address(repo_id=7, base_ref="main") and moved.key == f"push:refs/heads/main:{A}:{B}"
-    assert not translated("push", ref="refs/heads/main", before=A, after=NOTHING)
+    assert isinstance(moved.event, e.BaseMoved) and moved.event.policy  # its body lists no commit: who knows
+    for paths, touched in ((["a.py"], False), ([".github/interlock.yml"], True)):
+        commit = {"added": [], "modified": paths, "removed": []}
+        (moved,) = translated("push", ref="refs/heads/main", before=A, after=B, commits=[commit])
+        assert isinstance(moved.event, e.BaseMoved) and moved.event.policy is touched
+    (gone,) = translated("push", ref="refs/heads/main", before=A, after=NOTHING)
+    assert isinstance(gone.event, e.PlaceChanged) and gone.event.how == "base_deleted"
     assert not translated("push", ref="refs/tags/interlock/12", before=A, after=B)
     for base in ("main", "12", "interlock/12"):  # what CI is to check: no ticket's branch, and nobody's base
         (queue,) = translated("push", None, OURSELVES, ref=f"refs/heads/interlock/queue/{base}", before=A, after=B)
@@ -114,3 +122,49 @@ def test_what_we_do_not_know_is_nothing_and_what_does_not_fit_is_an_error() -> N
         translated("issues", "closed", {"login": "no id"}, issue=ISSUE)
     with pytest.raises(ValueError):
         translated("issues", "closed", issue={**ISSUE, "number": "twelve"})
+
+
+REPOSITORY = [("renamed", "renamed"), ("transferred", "transferred"), ("archived", "archived"), ("deleted", "deleted")]
+
+
+@pytest.mark.parametrize(("action", "how"), REPOSITORY)
+def test_a_repository_tells_all_its_tickets(action: str, how: str) -> None:
+    (found,) = translated("repository", action, OURSELVES)  # whoever did it
+    assert found.to == e.Address(repo_id=7) and found.key == ""
+    assert isinstance(found.event, e.PlaceChanged) and found.event.how == how
+    assert found.event.repo and found.event.repo.full_name == "octo/app" and found.event.installation == 3
+
+
+def test_only_a_new_default_branch_is_an_edit_that_counts() -> None:
+    assert not translated("repository", "edited", changes={"description": {"from": "old"}})
+    (found,) = translated("repository", "edited", changes={"default_branch": {"from": "main"}})
+    assert isinstance(found.event, e.PlaceChanged) and (found.event.how, found.event.old) == ("default_branch", "main")
+
+
+def test_an_installation_tells_all_that_it_works_for() -> None:
+    body = {"installation": {"id": 3, "created_at": 1_700_000_000}, "sender": ALICE, "repositories": [REPO]}
+    for action, how in (("suspend", "suspended"), ("unsuspend", "unsuspended"), ("deleted", "uninstalled")):
+        (found,) = handlers.translate("installation", {**body, "action": action}, slug="interlock", app_id=1)
+        assert found.to == e.Address(installation=3) and found.repo is None
+        assert isinstance(found.event, e.PlaceChanged) and found.event.how == how
+    lists = {"repositories_removed": [REPO, FORK], "repositories_added": [{**REPO, "id": 9}]}
+    names = [
+        (one.to.repo_id if one.to else 0, one.event.how)
+        for one in handlers.translate(
+            "installation_repositories", {**body, **lists, "action": "removed"}, slug="i", app_id=1
+        )
+        if isinstance(one.event, e.PlaceChanged)
+    ]
+    assert names == [(7, "removed"), (8, "removed"), (9, "added")]
+    assert not handlers.translate("installation", {**body, "action": "created"}, slug="interlock", app_id=1)
+    with pytest.raises(ValueError):
+        handlers.translate("installation", {"action": "suspend", "sender": ALICE}, slug="interlock", app_id=1)
+
+
+def test_a_conversation_is_locked_and_a_pull_request_opened_again() -> None:
+    (locked,) = translated("issues", "locked", issue=ISSUE)
+    assert isinstance(locked.event, e.PlaceChanged) and locked.to == e.Address(repo_id=7, issue=12)
+    assert not translated("issues", "locked", issue={**ISSUE, "pull_request": {"url": "x"}})
+    (opened,) = translated("pull_request", "reopened", pull_request=pull("interlock/12"))
+    assert isinstance(opened.event, e.PullRequestReopened)
+    assert not translated("pull_request", "reopened", OURSELVES, pull_request=pull("interlock/12"))

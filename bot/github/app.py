@@ -130,7 +130,9 @@ def _mapped(error: Failure | ValueError, url: str) -> Exception:
     if status == 403 and "suspended" in message.lower():
         return Away(said, SUSPENDED_SECONDS)
     if status == 403 and "not accessible by" in message.lower():
-        return Unpermitted(said)
+        needs = error.headers.get("X-Accepted-GitHub-Permissions")
+        mend = f"the App lacks the permission {needs}, which an owner can accept in the App's settings here"
+        return Unpermitted(mend if needs else said)
     refused: dict[int, type[Rejected]] = {401: Unauthorised, 404: Missing}
     return refused.get(status, Rejected)(said)
 
@@ -156,10 +158,23 @@ class GitHubApp:
         except Unauthorised as error:  # what the operator can mend costs no ticket its work
             mend = "check APP_ID, PRIVATE_KEY_FILE and this machine's clock"
             raise Away(f"GitHub does not take our signature for the App's ({error}): {mend}", 60.0) from None
+        except Rejected:  # with those that are granted: what lacks one says so when it is used
+            granted = (await self.as_app("GET", path.removesuffix("/access_tokens")))[0]["permissions"]
+            levels = wanted["permissions"]
+            fewer = {
+                name: min(level, granted[name]) for name, level in levels.items() if name in granted
+            }  # read < write
+            if fewer == levels:
+                raise
+            return await self._mint(path, {**wanted, "permissions": fewer})
 
     async def token(self, repo: RepoRef, installation: int, purpose: Purpose) -> str:
         """An installation token for this repository alone. Raises Transient or Rejected (uninstalled)."""
         return (await self._tokens.get(repo, installation, purpose)).value
+
+    def forget(self, repo: RepoRef, installation: int) -> None:
+        """Mint new tokens next time: what the App may do can have changed."""
+        self._tokens.forget(repo, installation)
 
     def check(self, installation: int, importance: Importance, *, creates: bool) -> None:
         """Whether a write could be made now, before anything is looked up for it. Raises Away."""
@@ -197,6 +212,7 @@ class GitHubApp:
             if self._clock.wall() - token.minted < FRESH and wait:
                 await self._clock.sleep(wait)
             elif isinstance(refused, Unpermitted):
+                self.forget(repo, installation)
                 break
             else:
                 self._tokens.drop(repo, installation, purpose, token)  # expired or revoked: the next one is new

@@ -69,10 +69,13 @@ class GitHubConfirmer:
                 (review, await self._people.permission(repo, installation, review.by))
                 for review in gating.last_words(reviews)
             ]
+            requester = await self._people.permission(repo, installation, ticket.requester)
         except Transient as error:
             return Confirmation("unknown", str(error))
         except Rejected as error:
             return Confirmation("refused", str(error))
+        if not gating.may_steer(ticket, ticket.requester.model_copy(update={"permission": requester})):
+            return Confirmation("refused", f"{ticket.requester.login}, who asked for this, may not write here any more")
         verdict = gating.confirmed(ticket, asked, carriage.digest)
         if verdict.status is Status.PASSED:
             return Confirmation("ok", verdict.reason)

@@ -116,3 +116,8 @@ class Tokens:
         """Forget a token that GitHub does not know any more, unless there is a newer one."""
         if self._kept.get(key := (installation, repo.id, purpose)) == token:
             del self._kept[key]
+
+    def forget(self, repo: RepoRef, installation: int) -> None:
+        """Mint all of a repository's anew."""
+        for purpose in PERMISSIONS:
+            self._kept.pop((installation, repo.id, purpose), None)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from bot.errors import Stale, Transient
+from bot.errors import Rejected, Stale, Transient
 from bot.merge.ci import look
 from bot.merge.commits import Landed, tree_before
 from bot.merge.compose import Start, compose
@@ -70,8 +70,20 @@ class Lander:
                 more, ahead = await self._step(lease, ahead)
         except Stale as error:
             log.info("lane.stale", extra={"lane": lane, "error": str(error)})
+        except Rejected as error:
+            log.warning("lane.unreachable", extra={"lane": lane, "error": str(error)})
+            await self._set_aside(lease, str(error))
         finally:
             await self.queue.release_lane(lease)
+
+    async def _set_aside(self, lease: Lease, why: str) -> None:
+        """Whatever the lane holds leaves the queue: it cannot be worked on."""
+        lane, now = await self.queue.lane(lease.key), self.clock.wall()
+        waiting = await self.queue.due_ids(lease.key, TOLD, now)
+        train = [carriage.entry for carriage in lane.train.carriages] if lane.train else []
+        entries = await self.queue.entries(lease.key, [*train, *waiting])
+        event = q.Unreachable(reason=why)
+        await self.queue.decide(lease, event, lanes.decide(lane, event, {one.id: one for one in entries}), now)
 
     async def _step(self, lease: Lease, ahead: "_Ahead | None") -> "tuple[bool, _Ahead | None]":
         """One step, stored; whether there may be another, and the train that was composed ahead meanwhile."""
@@ -166,11 +178,13 @@ class Lander:
         if base is None:
             raise Transient(f"{lane.ref} does not exist on the remote")
         approved = {entry.id: entry.series for entry in entries if entry.series is not None}
+        if approved and old is None:
+            raise Rejected(f"the branch {lane.ref.removeprefix('refs/heads/')} does not exist any more")
         heads = {name: await remote.head(f"refs/heads/{series.branch}") for name, series in approved.items()}
         refused: dict[str, q.ComposeResult] = {}
         for name, series in approved.items():
             if heads[name] not in (None, series.tip) and (series.branch, heads[name]) not in lane.own_heads:
-                evidence = Evidence(reason=f"the branch {series.branch} changed after the approval")
+                evidence = Evidence(reason=f"the branch {series.branch} changed after the approval", other=heads[name])
                 refused[name] = q.ComposeResult(entry=name, outcome=q.Outcome.POLICY, evidence=evidence)
         taken = [entry for entry in entries if entry.id not in refused]
         # A series knows itself where its own branch forked; the base lane's fork would only lengthen the walk.

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from bot.errors import Transient
+from bot.errors import Rejected, Transient
 from bot.merge.commits import replay, who_changed
 from bot.merge.objects import Objects
 from bot.merge.threeway import merge_commits
@@ -32,7 +32,11 @@ class TrialPerformer:
         remote = await self._remotes(effect.repo, effect.installation)
         onto = await remote.head(f"refs/heads/{effect.base_ref}")
         if onto is None:
-            raise Transient(f"the branch {effect.base_ref} does not exist")
+            raise Rejected(f"the branch {effect.base_ref} does not exist")
+        if effect.tip not in Objects(remote.git_dir):  # a push of somebody else's
+            await remote.head(f"refs/heads/{effect.branch}")
+            if effect.tip not in Objects(remote.git_dir):
+                raise Transient(f"{effect.branch} has moved on from {effect.tip}")
         rivals = _rivals(effect, await self._open_tickets(effect.repo.id))
         return Performed(await asyncio.to_thread(_try, remote.git_dir, effect, onto, rivals))
 

@@ -7,7 +7,7 @@ The lanes themselves are decided in bot.rules.lanes.
 
 from datetime import timedelta
 
-from bot.pipeline import messages
+from bot.pipeline import messages, notices
 from bot.pipeline.turn import Turn
 from bot.rules import gating
 from schemas import events as e
@@ -29,6 +29,7 @@ def advance(turn: Turn) -> None:
         turn.move("try", "every task has landed on the branch", trial_running=False)
     if turn.ticket.state is TicketState.TRIALING and not turn.ticket.trial_running and not turn.ticket.waits_for:
         _start_trial(turn, "before review is asked for")
+    _land_if_approved(turn)
 
 
 def _start_trial(turn: Turn, why: str) -> None:
@@ -37,7 +38,7 @@ def _start_trial(turn: Turn, why: str) -> None:
     if ticket.tip is None:
         return
     turn.because(f"trial {trial} {why}")
-    turn.want(TrialCompose, f"trial:{trial}", slot=f"{ticket.id}:trial", trial=trial,
+    turn.want(TrialCompose, f"trial:{trial}", slot=f"{ticket.id}:trial", trial=trial, branch=ticket.branch,
               fork=ticket.base, tip=ticket.tip, base_ref=ticket.base_ref)  # fmt: skip
     turn.set(trial=trial, trial_running=True, waits_for="", wake_at=None)
 
@@ -74,7 +75,7 @@ def trial_composed(turn: Turn, event: e.TrialComposed) -> None:
         turn.set(approvals=tuple(approval for approval in ticket.approvals if approval.digest == event.digest))
         turn.move("review", f"composes clean on {event.onto[:12]}, digest {event.digest[:12]}")
         title = ticket.title or f"Issue {ticket.issue}"
-        turn.want(OpenPullRequest, f"pull-request:{ticket.tip}", branch=ticket.branch, base=ticket.base_ref,
+        turn.want(OpenPullRequest, f"pull-request:{ticket.tip}.{ticket.trial}", branch=ticket.branch, base=ticket.base_ref,
                   title=title, body=messages.pull_request(turn.ticket))  # fmt: skip
         _land_if_approved(turn)
 
@@ -125,12 +126,16 @@ def entry_returned(turn: Turn, event: e.EntryReturned) -> None:
     elif event.entry_kind == "series" and ticket.state is TicketState.LANDING:
         turn.move("try", f"not landed: {reason}", note=reason, approvals=(), trial_running=False)
         landed = [item for item in ticket.tasks if item.state is TaskState.LANDED]
+        if event.error_class is ErrorClass.POLICY and event.evidence.other:
+            turn.set(tip=event.evidence.other)  # a push of somebody's that we were not told of
         if event.state is EntryState.QUARANTINED:
             turn.stop_and_ask(reason, f"not-landed:{event.entry}", messages.not_landed(ticket, reason))
         elif event.error_class is ErrorClass.CHECK and landed:
             # Green on the branch, red on today's base: the last task is reworked on a branch that holds the base.
             turn.move("build", "a check fails on today's base")
             turn.move_task(landed[-1], "return", evidence=event.evidence)
+        elif event.error_class is ErrorClass.POLICY:
+            turn.comment(f"not-confirmed:{event.entry}", notices.approval_dropped(messages.one_line(reason, 400)))
 
 
 def lane_stopped(turn: Turn, event: e.LaneStopped) -> None:
@@ -147,17 +152,29 @@ def lane_opened(turn: Turn, event: e.LaneOpened) -> None:
 def branch_pushed(turn: Turn, event: e.BranchPushed) -> None:
     """A person's plain push is kept and drops the approval; a forced push or deletion stops the ticket."""
     ticket, who = turn.ticket, event.by.login
-    if event.ours or not turn.may("stop") or event.after == ticket.tip:
+    if event.after == ticket.tip and ticket.branch_lost:
+        turn.because(f"{who} brought the branch back")
+        turn.set(branch_lost=False)
+    if event.ours or event.after == ticket.tip:
         return
-    if event.forced or event.after is None:
+    if event.forced or event.after is None or ticket.branch_lost:
         what = "deleted" if event.after is None else "moved by force"
-        body = messages.branch_lost(ticket, what, who)
-        turn.stop_and_ask(f"its branch was {what} by {who}", f"branch-{what[:5]}:{ticket.version}", body)
-    else:
-        turn.because(f"{who} pushed {event.after[:12]} to the branch")
-        turn.set(tip=event.after, approvals=())
-        if ticket.state is TicketState.REVIEWING:
-            turn.move("try", "the branch changed under review", trial_running=False)
+        name, body = f"branch-{what[:5]}:{ticket.version}", messages.branch_lost(ticket, what, who)
+        if turn.may("stop"):
+            turn.stop_and_ask(f"its branch was {what} by {who}", name, body)
+        elif not ticket.branch_lost:
+            turn.comment(name, body)
+        turn.set(branch_lost=True)
+        return
+    turn.because(f"{who} pushed {event.after[:12]} to the branch")
+    if ticket.approvals:
+        turn.comment(f"pushed:{event.after[:12]}", notices.approval_dropped(f"{who} pushed to its branch"))
+    turn.pull_back("the branch changed")
+    turn.set(tip=event.after, approvals=(), notice=f"{who} pushed {event.after} to the branch; it is kept.")
+    if ticket.state is TicketState.REVIEWING:
+        turn.move("try", "the branch changed under review", trial_running=False)
+    elif ticket.state is TicketState.TRIALING:
+        turn.set(trial_running=False)
 
 
 def pull_request_opened(turn: Turn, event: e.PullRequestOpened) -> None:
@@ -169,14 +186,28 @@ def pull_request_opened(turn: Turn, event: e.PullRequestOpened) -> None:
 def pull_request_closed(turn: Turn, event: e.PullRequestClosed) -> None:
     """Closed by hand: stop. Merged by hand: done, and said so."""
     ticket, who = turn.ticket, event.by.login
-    if ticket.pull_request is None or ticket.state is TicketState.LANDING:
+    if ticket.pull_request is None:
         return
     if event.merged and turn.may("finish"):
         merged = f"merged by {who} on GitHub"
+        turn.take_back()
         turn.move("finish", merged, note=merged)
-    elif not event.merged and turn.may("stop"):
-        body = messages.pull_request_closed(who)
-        turn.stop_and_ask(f"{who} closed the pull request", f"pr-closed:{ticket.version}", body)
+    elif not event.merged:
+        turn.set(pull_request=ticket.pull_request.model_copy(update={"closed": True}))
+        if turn.may("stop"):
+            body = messages.pull_request_closed(who)
+            turn.stop_and_ask(f"{who} closed the pull request", f"pr-closed:{ticket.version}", body)
+
+
+def pull_request_reopened(turn: Turn, event: e.PullRequestReopened) -> None:
+    """Opened again by a writer: what stopped because it was closed goes on."""
+    ticket, pull = turn.ticket, turn.ticket.pull_request
+    if pull is None or not pull.closed or not event.by.writes:
+        return
+    turn.set(pull_request=pull.model_copy(update={"closed": False}))
+    if ticket.state is TicketState.STOPPED and ticket.resume and not ticket.branch_lost:
+        turn.move(f"resume:{ticket.resume}", f"{event.by.login} opened the pull request again", resume=None, note="",
+                  failures=0, trial_running=False, waits_for="")  # fmt: skip
 
 
 def review_submitted(turn: Turn, event: e.ReviewSubmitted) -> None:
@@ -218,6 +249,8 @@ def _land_if_approved(turn: Turn) -> None:
     The queue reads the approvals again before it lands.
     """
     ticket, base, tip = turn.ticket, turn.ticket.base, turn.ticket.tip
+    if ticket.state is not TicketState.REVIEWING or ticket.on_hold:
+        return
     if gating.recorded(ticket).status is not Status.PASSED or base is None or tip is None:
         return
     turn.move("land", "the gate has passed")

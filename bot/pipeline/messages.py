@@ -5,6 +5,7 @@ Texts of people and agents are quoted safely (no mentions, no closing keywords).
 
 from collections.abc import Sequence
 
+from bot.pipeline import notices
 from bot.rules.sanitise import quote_safe
 from schemas.base import Evidence
 from schemas.plan import Plan, Question, Task
@@ -78,11 +79,14 @@ def status(ticket: Ticket) -> str:
         *(_task_line(item) for item in ticket.tasks),
         f"{hidden} hidden characters of the issue's text were left out." if hidden else "",
         one_line(ticket.policy_note),
+        one_line(ticket.notice, 400),
         f"Waits for {ticket.waits_for}, which changes the same lines and was first." if ticket.waits_for else "",
         f"Pull request #{ticket.pull_request.number}" if ticket.pull_request else "",
         f"On `{ticket.base_ref}` as {ticket.landed[-1]}." if ticket.landed else "",
         one_line(ticket.note, 400) if over or ticket.state is TicketState.LANDING else "",
-        _TURN[ticket.state],
+        one_line(notices.paused(ticket), 400),
+        notices.silence(ticket),
+        _TURN[ticket.state] if not ticket.branch_lost else notices.branch_not_back(ticket),
     ]
     return "\n".join(filter(None, lines))
 
@@ -187,7 +191,7 @@ def base_forced(ticket: Ticket) -> str:
 def branch_lost(ticket: Ticket, what: str, by: str) -> str:
     """Our branch was taken away."""
     said = f"The branch `{ticket.branch}` was {what} by {by}, so the work has stopped."
-    return _ask(said, "label the issue again to start anew.")
+    return f"{said}\n\n{notices.branch_not_back(ticket)}"
 
 
 def not_landed(ticket: Ticket, reason: str) -> str:

@@ -1,14 +1,14 @@
-"""What people say in comments, by buttons and on the issue itself, brought to its stage. Only writers are heard."""
+"""What people say in comments and by buttons, brought to its stage. Only writers are heard."""
 
 from collections.abc import Callable
 
-from bot.pipeline import developers, engineer, messages, orchestrator
+from bot.pipeline import developers, engineer, messages, notices, orchestrator
 from bot.pipeline.turn import Said, Turn
 from bot.rules import gating
 from bot.rules.commands import parse
 from schemas import events as e
 from schemas.effects import ReadRepository
-from schemas.ticket import TaskState, TicketState
+from schemas.ticket import TicketState
 
 
 def comment_added(turn: Turn, event: e.CommentAdded) -> None:
@@ -49,6 +49,8 @@ def _resume(turn: Turn, event: Said, rest: str) -> str:
     ticket = turn.ticket
     if ticket.state is not TicketState.STOPPED or ticket.resume is None:
         return "Nothing is stopped here."
+    if ticket.branch_lost:
+        return notices.branch_not_back(ticket)
     turn.move(f"resume:{ticket.resume}", "resumed", resume=None, note="", failures=0, trial_running=False, waits_for="")
     if turn.ticket.state is TicketState.OPENED:
         turn.want(ReadRepository, f"read:{ticket.version}")
@@ -69,28 +71,3 @@ _COMMANDS: dict[str, Callable[[Turn, Said, str], str]] = {
     "status": lambda turn, event, rest: messages.status(turn.ticket),
 }
 """What each does with the rest of the comment; it returns what to reply, empty if the ticket's own messages say it."""
-
-
-def issue_labelled(turn: Turn, event: e.IssueLabelled) -> None:
-    """The label of a ticket that is there already."""
-    turn.because("the ticket is open already")
-
-
-def issue_unlabelled(turn: Turn, event: e.IssueUnlabelled) -> None:
-    """Taking our label off cancels the ticket."""
-    if event.label == engineer.TRIGGER_LABEL:
-        _cancel(turn, f"{event.by.login} took the label off")
-
-
-def issue_closed(turn: Turn, event: e.IssueClosed) -> None:
-    """Closing the issue cancels the ticket."""
-    _cancel(turn, f"the issue was {event.how} by {event.by.login}")
-
-
-def _cancel(turn: Turn, why: str) -> None:
-    """The issue is gone: nothing of this ticket goes on."""
-    for item in turn.ticket.tasks:
-        if item.state is not TaskState.LANDED:
-            turn.move_task(item, "cancel")
-    turn.take_back()
-    turn.move("cancel", why, note=why)

@@ -29,6 +29,7 @@ class Turn:
         self.enqueue: list[NewEntry] = []
         self.release: list[tuple[str, str]] = []
         self.withdraw: list[str] = []
+        self.again = False
         self.reasons: list[str] = []
 
     def set(self, **changes: Any) -> None:
@@ -101,9 +102,23 @@ class Turn:
 
     def take_back(self) -> None:
         """Stop the agents, and take what is queued out of the lanes."""
-        self.set(rebasing=False, agent_running=False, wake_at=None)
+        self.set(rebasing=False, agent_running=False, rereading=False, wake_at=None)
         self.withdraw.append("*")
         self.want(CancelRuns, f"cancel:{self.ticket.version}")
+
+    def cancel(self, why: str) -> None:
+        """Nothing of this ticket goes on."""
+        for item in self.ticket.tasks:
+            if item.state is not TaskState.LANDED:
+                self.move_task(item, "cancel")
+        self.take_back()
+        self.move("cancel", why, note=why)
+
+    def pull_back(self, why: str) -> None:
+        """Not onto the base now: out of its lane, to be tried on it again. What is approved stays approved."""
+        if self.ticket.state is TicketState.LANDING:
+            self.withdraw.append("*")
+            self.move("try", why, trial_running=False)
 
     def stop(self, why: str, note: str = "") -> None:
         """Stop the ticket where it is, and remember where it goes on; nothing on the branch is undone."""
@@ -124,5 +139,5 @@ class Turn:
         """What is stored."""
         return Decision(
             ticket=self.ticket, effects=tuple(self.effects), enqueue=tuple(self.enqueue), release=tuple(self.release),
-            withdraw=tuple(self.withdraw), why="; ".join(self.reasons) or "nothing to do",
+            withdraw=tuple(self.withdraw), again=self.again, why="; ".join(self.reasons) or "nothing to do",
         )  # fmt: skip

@@ -41,6 +41,8 @@ def decide(lane: q.Lane, event: q.LaneEvent, entries: Mapping[str, q.Entry]) -> 
     match event, lane.train:
         case q.Composed() as composed, _:
             _composed(turn, composed)
+        case q.Unreachable() as gone, _:
+            _unreachable(turn, gone)
         case q.Checked() as checked, q.Train() as train:
             _checked(turn, train, checked)
         case q.Confirmed() as confirmed, q.Train() as train:
@@ -48,6 +50,14 @@ def decide(lane: q.Lane, event: q.LaneEvent, entries: Mapping[str, q.Entry]) -> 
         case q.HeadRead() as read, q.Train() as train:
             _head_read(turn, train, read)
     return LaneDecision(lane=turn.lane, moves=tuple(turn.moves), emits=tuple(turn.emits), why=turn.why)
+
+
+def _unreachable(turn: LaneTurn, event: q.Unreachable) -> None:
+    """Everybody in the queue is set aside. What was landed nevertheless is found by its trailers when it is tried again."""
+    turn.why = event.reason
+    for entry in turn.entries:
+        turn.back(entry, E.QUARANTINED, q.ErrorClass.INFRA, Evidence(reason=event.reason))
+    turn.set(train=None, due=None)
 
 
 def _composed(turn: LaneTurn, event: q.Composed) -> None:

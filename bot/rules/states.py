@@ -28,7 +28,7 @@ TICKET_MOVES: Final = _moves(
     (T.PLANNING, {"ask": T.ASKING, "propose": T.PROPOSED, "decline": T.DECLINED}),
     (T.PROPOSED, {"plan": T.PLANNING, "build": T.BUILDING}),
     (T.BUILDING, {"try": T.TRIALING}),
-    (T.TRIALING, {"build": T.BUILDING, "review": T.REVIEWING, "land": T.LANDING}),
+    (T.TRIALING, {"build": T.BUILDING, "review": T.REVIEWING, "land": T.LANDING, "finish": T.DONE}),
     (T.REVIEWING, {"build": T.BUILDING, "try": T.TRIALING, "land": T.LANDING, "finish": T.DONE}),
     (T.LANDING, {"try": T.TRIALING, "finish": T.DONE}),
     *((state, {"stop": T.STOPPED}) for state in T if state not in (*_OVER, T.STOPPED)),

@@ -22,6 +22,11 @@ def _caller(state: State, request: web.Request, service: str) -> tuple[Repositor
         raise web.HTTPUnauthorized(headers={"WWW-Authenticate": 'Basic realm="GitHub"'})
     try:
         caller = access.by_header(state, request)
+        moved = state.renamed.get(f"{info['owner']}/{info['repo'].removesuffix('.git')}".lower())
+        if moved in state.repositories:
+            now = f"{state.repositories[moved].full_name}.git"
+            path = request.path_qs.replace(f"{info['owner']}/{info['repo']}", now, 1)
+            raise web.HTTPMovedPermanently(location=f"{state.url}{path}")
         repo = state.repository(info["owner"], info["repo"].removesuffix(".git"))
         caller.may(state, repo, "contents", "write" if service == "git-receive-pack" else "read")
         return repo, caller.who

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from bot.standin import access, client, code, control, faults, git_http, hooks, pages, record, rest, verdicts
+from bot.standin import access, client, code, control, faults, git_http, hooks, lifecycle, pages, record, rest, verdicts
 from bot.standin.rest import Call
 from bot.standin.state import ApiError, Json, State
 
@@ -44,6 +44,7 @@ _REPO: list[tuple[str, str, Handler]] = [
     ("GET", "/commits/{sha}/check-runs", verdicts.list_checks),
     ("GET", "/commits/{sha}/status", verdicts.combined_status),
     ("GET", "/commits/{sha:.+}", code.get_commit),
+    ("GET", "/branches/{branch:[^/]+}", lifecycle.get_branch),
     ("GET", "/contents/{path:.+}", code.get_contents),
     ("POST", "/pulls", code.create_pull),
     ("GET", "/pulls", code.list_pulls),
@@ -63,6 +64,7 @@ _REPO: list[tuple[str, str, Handler]] = [
 
 _ROOT: list[tuple[str, str, Handler]] = [
     ("GET", "/app", rest.get_app),
+    ("GET", "/app/installations/{installation:\\d+}", lifecycle.get_installation),
     ("POST", "/app/installations/{installation:\\d+}/access_tokens", rest.create_token),
     ("GET", "/app/hook/deliveries", rest.list_deliveries),
     ("POST", "/app/hook/deliveries/{delivery:\\d+}/attempts", rest.redeliver),
@@ -90,7 +92,7 @@ def _wrap(state: State, handler: Handler) -> Callable[[web.Request], Awaitable[w
             body = json.loads(raw) if raw else {}
             response = await handler(Call(state, request, caller, body if isinstance(body, dict) else {}))
         except ApiError as error:
-            response = web.json_response(error.body, status=error.status)
+            response = web.json_response(error.body, status=error.status, headers=error.headers)
             if error.status == 301 and "url" in error.body:
                 response.headers["Location"] = error.body["url"]
                 response.set_status(301 if request.method == "GET" else 307)
@@ -129,6 +131,7 @@ def application(state: State) -> web.Application:
     app.add_routes(git_http.routes(state))
     app.add_routes(control.routes(state))
     app.add_routes(faults.routes(state))
+    app.add_routes(lifecycle.routes(state))
     for method, path, handler in _ROOT:
         app.router.add_route(method, path, _wrap(state, handler))
     for method, path, handler in _REPO:

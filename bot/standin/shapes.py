@@ -74,8 +74,9 @@ def repository(state: State, repo: Repository) -> Json:
         "stargazers_count": 0, "watchers_count": 0, "watchers": 0, "size": 0, "default_branch": repo.default_branch,
         "open_issues_count": 0, "open_issues": 0, "topics": [], "has_issues": True, "has_projects": False,
         "has_wiki": False, "has_pages": False, "has_downloads": True, "has_discussions": False, "archived": repo.archived,
-        "disabled": False, "visibility": "private", "pushed_at": stamp(repo.created), "created_at": stamp(repo.created),
-        "updated_at": stamp(repo.created), "license": None, "allow_forking": True, "is_template": False,
+        "disabled": False, "visibility": "private", "pushed_at": stamp(repo.pushed or repo.created),
+        "created_at": stamp(repo.created), "updated_at": stamp(repo.created),
+        "license": None, "allow_forking": True, "is_template": False,
         "web_commit_signoff_required": False, "has_pull_requests": True, "pull_request_creation_policy": "all",
     }  # fmt: skip
 

@@ -23,6 +23,7 @@ class ApiError(Exception):
     def __init__(self, status: int, message: str, errors: list[Any] | None = None, **more: Any) -> None:
         super().__init__(message)
         self.status = status
+        self.headers: dict[str, str] = {}
         self.body: Json = {"message": message, "documentation_url": "https://docs.github.com/rest", **more}
         if status != 422:
             self.body["status"] = str(status)
@@ -59,6 +60,10 @@ class App:
     installation: int
     bot: User
     permissions: Json
+    suspended: datetime | None = None
+    uninstalled: bool = False
+    without: set[int] = field(default_factory=set)
+    """Repositories that the App was taken off."""
 
 
 @dataclass
@@ -117,6 +122,8 @@ class Repository:
     statuses: dict[str, list[Json]] = field(default_factory=dict)
     suites: dict[str, int] = field(default_factory=dict)
     protected: dict[str, list[str]] = field(default_factory=dict)
+    pushed: datetime | None = None
+    renamed_branches: dict[str, str] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

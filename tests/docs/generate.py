@@ -68,8 +68,9 @@ def settings_page() -> str:
 def policy_page() -> str:
     lines = [
         "# Policy\n",
-        "`.github/interlock.yml` in the repository, read from the base branch when a ticket opens. A file that cannot be",
-        "read is not used at all, and the status comment names the key.\n",
+        "`.github/interlock.yml` in the repository, read from the base branch when a ticket opens, and again when a push changes",
+        "it. A file that cannot be read is not used: the last one on that branch that can be is, and the status comment names",
+        "the key.\n",
         "| key | default | what it is |\n| --- | --- | --- |",
         *_policy_rows(Policy, ""),
     ]
