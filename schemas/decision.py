@@ -20,6 +20,8 @@ class Decision(Frozen):
     release: tuple[tuple[str, str], ...] = ()
     """(entry id, who released it)."""
     withdraw: tuple[str, ...] = ()
+    priority: int | None = None
+    """What the ticket's open entries have from now on."""
     why: str
 
 

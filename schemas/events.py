@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.agent import Usage
-from schemas.base import Evidence, Frozen, Instant, Kinded, Person, RepoRef, Sha
+from schemas.base import Evidence, Frozen, Instant, Kinded, Name, Person, RepoRef, Sha
 from schemas.change_request import ChangeRequest
 from schemas.lane import EntryState, ErrorClass
 from schemas.plan import Fault, Plan, Question, Scope
@@ -16,6 +16,11 @@ class TicketEvent(Kinded):
     """What all events have. `ticket` is filled in by the inbox when the event arrives with an address instead."""
 
     ticket: str = ""
+
+    @property
+    def late(self) -> bool:
+        """Whether it is heard after the ticket's end, too."""
+        return False
 
 
 class Act(TicketEvent):
@@ -76,11 +81,20 @@ class IssueClosed(Act, kind="issue_closed"):
     how: Literal["closed", "deleted", "transferred"] = "closed"
 
 
+class IssueEdited(Act, kind="issue_edited"):
+    """Title or text of the issue were changed after it was taken on."""
+
+
 class CommentAdded(DatedAct, kind="comment_added"):
     """A new comment on the issue or its pull request (edits never count)."""
 
     comment: int
     body: str
+
+    @property
+    def late(self) -> bool:
+        """A command is."""
+        return self.body[:10].lower() == "/interlock"
 
 
 class ReviewSubmitted(DatedAct, kind="review_submitted"):
@@ -122,6 +136,22 @@ class ButtonPressed(DatedAct, kind="button_pressed"):
     identifier: str
     about: str = ""
     head: Sha
+
+    @property
+    def late(self) -> bool:
+        """Whoever presses is answered."""
+        return True
+
+
+class CheckRerequested(TicketEvent, kind="check_rerequested"):
+    """Somebody asks for our check runs on a commit anew."""
+
+    head: Sha
+
+    @property
+    def late(self) -> bool:
+        """The verdict stands after the end."""
+        return True
 
 
 # --- outcomes (performers) -------------------------------------------------------------------------------------------
@@ -196,6 +226,25 @@ class PullRequestOpened(TicketEvent, kind="pull_request_opened"):
 
     number: int
     head: Sha
+    at: Instant | None = None
+    """GitHub's time of the change, if it was there before."""
+
+
+class ReviewRead(TicketEvent, kind="review_read"):
+    """The line comments of a review that asks for changes: `path:line: text`."""
+
+    review: int
+    comments: tuple[str, ...] = ()
+
+
+class RollbackAsked(TicketEvent, kind="rollback_asked"):
+    """A person wants a landed ticket taken back; the event opens the ticket that does it."""
+
+    of: Name
+    repo: RepoRef
+    installation: int
+    issue: int
+    by: Person
 
 
 class TrialComposed(TicketEvent, kind="trial_composed"):
@@ -206,6 +255,10 @@ class TrialComposed(TicketEvent, kind="trial_composed"):
     onto: Sha
     digest: str
     clean: bool
+    shifted: bool = False
+    """It is clean, but its patch against the base's head has another digest."""
+    interdiff: str = ""
+    """How the patch differs from the one that was approved last."""
     evidence: Evidence | None = None
     rival: str = ""
     """An open ticket, already asked to be reviewed, with which the tip conflicts."""
@@ -268,11 +321,11 @@ class Ticked(TicketEvent, kind="ticked"):
     at: Instant
 
 
-OnIssues = IssueLabelled | IssueUnlabelled | IssueClosed | CommentAdded
-OnBranches = ReviewSubmitted | PullRequestClosed | BranchPushed | BaseMoved | ButtonPressed
+OnIssues = IssueLabelled | IssueUnlabelled | IssueClosed | IssueEdited | CommentAdded | RollbackAsked
+OnBranches = ReviewSubmitted | PullRequestClosed | BranchPushed | BaseMoved | ButtonPressed | CheckRerequested
 OfAgents = QuestionsAsked | ScopeSubmitted | PlanSubmitted | AgentDeclined | AgentFailed | RunSucceeded | RunFailed
 OfTheQueue = EntryLanded | EntryReturned | EntryReopened | LaneStopped | LaneOpened
-OfTheRest = RepositoryRead | RepositoryRefused | PullRequestOpened | TrialComposed | EffectGaveUp | Ticked
+OfTheRest = RepositoryRead | RepositoryRefused | PullRequestOpened | ReviewRead | TrialComposed | EffectGaveUp | Ticked
 Event = Annotated[OnIssues | OnBranches | OfAgents | OfTheQueue | OfTheRest, Field(discriminator="kind")]
 
 

@@ -43,11 +43,14 @@ def repository_read(turn: Turn, event: e.RepositoryRead) -> None:
     """Start clarifying on the base as it stands now."""
     if turn.ticket.state is not TicketState.OPENED:
         return
-    turn.move(
-        "read", f"read {event.base_ref} at {event.base[:12]}", base_ref=event.base_ref, base=event.base,
-        policy=event.policy, policy_note=event.policy_note, outline=event.outline, single_writer=event.single_writer,
+    turn.set(
+        base_ref=event.base_ref, base=event.base, policy=event.policy, policy_note=event.policy_note,
+        outline=event.outline, single_writer=event.single_writer,
     )  # fmt: skip
-    if not gating.may_steer(turn.ticket, turn.ticket.requester):
+    if gating.may_steer(turn.ticket, turn.ticket.requester):
+        action = "take back" if turn.ticket.rolls_back else "read"
+        turn.move(action, f"read {event.base_ref} at {event.base[:12]}")
+    else:
         why = f"The policy asks for an admin to label issues, which {turn.ticket.requester.login} is not."
         turn.move("decline", why, note=why)
 

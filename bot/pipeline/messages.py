@@ -10,10 +10,15 @@ from schemas.base import Evidence
 from schemas.plan import Plan, Question, Task
 from schemas.ticket import TaskProgress, TaskState, Ticket, TicketState
 
-HELP = (
-    "`/interlock` knows: `approve <plan hash>`, `replan [why]`, `answer N ...`, `accept`, `release <change>`, "
-    "`retry [task]`, `stop`, `resume`, `status`, `help`."
-)
+USAGE: dict[str, str] = {
+    "approve": "approve <plan hash>", "accept": "accept", "replan": "replan [why]", "answer": "answer N ...",
+    "stop": "stop [why]", "resume": "resume", "retry": "retry [task]", "release": "release <change>",
+    "priority": "priority 0..9", "rollback": "rollback", "status": "status", "help": "help",
+}  # fmt: skip
+HELP = f"On the first line of a comment, `/interlock` knows: {', '.join(f'`{usage}`' for usage in USAGE.values())}."
+NOT_STOPPED = "Nothing is stopped here."
+STOPPED_ALREADY = "It is stopped already; `/interlock resume` goes on."
+NO_SUCH_TASK = "No task of that name waits for another try."
 
 _TURN: dict[TicketState, str] = {
     TicketState.OPENED: "Reading the repository. Nothing to do for you.",
@@ -77,6 +82,8 @@ def status(ticket: Ticket) -> str:
         f"**{ticket.scope.kind}:** {one_line(ticket.scope.goal)}" if ticket.scope else "",
         *(_task_line(item) for item in ticket.tasks),
         f"{hidden} hidden characters of the issue's text were left out." if hidden else "",
+        f"What {ticket.edited_by} changed in the issue's text since is not read." if ticket.edited_by else "",
+        f"Priority {ticket.priority} in the queue." if ticket.priority else "",
         one_line(ticket.policy_note),
         f"Waits for {ticket.waits_for}, which changes the same lines and was first." if ticket.waits_for else "",
         f"Pull request #{ticket.pull_request.number}" if ticket.pull_request else "",
@@ -91,6 +98,84 @@ def _task_line(item: TaskProgress) -> str:
     commit = f" as {item.commit}" if item.commit else ""
     tries = f", attempt {item.attempt}" if item.attempt > 1 else ""
     return f"- {_named(item.task)}: {_MARK[item.state]}{tries}{commit}"
+
+
+def unknown_command() -> str:
+    """A verb that we do not have; it is not repeated, since it is somebody's text."""
+    return f"That is no command. {HELP}"
+
+
+def misused(verb: str) -> str:
+    """A command with too little or too much behind it."""
+    return f"That was not done: the line reads `/interlock {USAGE[verb]}` and nothing else."
+
+
+def over(ticket: Ticket) -> str:
+    """A command that comes after the end."""
+    return _ask(f"This is {ticket.state}: only `rollback`, `status` and `help` still do something.",
+                "label the issue again for new work.")  # fmt: skip
+
+
+def over_first(of: str) -> str:
+    """A rollback that came too late: new work has begun on the issue."""
+    return _ask(
+        f"{of} is not taken back, since new work has begun on the issue.", "take it back by a change of your own."
+    )
+
+
+def priority(given: int) -> str:
+    """What became of the queue's order."""
+    return f"Its changes now have priority {given} in the queue: each step is worth an hour of waiting."
+
+
+def nothing_landed(ticket: Ticket) -> str:
+    """There is nothing to roll back."""
+    if not ticket.open:
+        return f"Nothing of this was landed on `{ticket.base_ref}` by Interlock, so there is nothing to take back."
+    return _ask(
+        "Nothing of this is on the base branch yet, so there is nothing to take back.", "`/interlock stop` ends it."
+    )
+
+
+def name_the_held(changes: Sequence[str]) -> str:
+    """A release of nothing, or of nobody knows what."""
+    if not changes:
+        return "No change is held here."
+    return _ask(
+        "Name the change to let go on.", "\n\n" + "\n".join(f"    /interlock release {one}" for one in changes[:5])
+    )
+
+
+def pressed_in_vain(who: str, why: str) -> str:
+    """A button that did nothing."""
+    return f"{who} pressed a button that did nothing: {why}."
+
+
+def approve_again(ticket: Ticket, who: str, why: str) -> str:
+    """An approval that is not counted, given while one is waited for."""
+    said = f"@{who}, your approval was {why}, so it does not count."
+    return _ask(said, f"look at the patch `{ticket.digest[:16]}` and approve again.", f"@{who}")
+
+
+def look_again(ticket: Ticket, logins: Sequence[str]) -> str:
+    """An approval that no longer counts, or changes that were asked for and made."""
+    names = ", ".join(f"@{login}" for login in logins)
+    number = ticket.pull_request.number if ticket.pull_request else ""
+    why = one_line(ticket.note, 400) or f"Pull request #{number} is not what it was when you reviewed it."
+    more = " Its description shows how it differs from what was approved." if ticket.interdiff else ""
+    return _ask(f"{why}{more}", f"review #{number} again.", names)
+
+
+def too_late(ticket: Ticket, task: Task) -> str:
+    """Work that was asked for when everything was landed already."""
+    said = f"This landed before it could be done: {one_line(task.title)}."
+    return _ask(said, "open an issue for it, or `/interlock rollback`.")
+
+
+def waiting_for_review(ticket: Ticket) -> str:
+    """The title of the check run that waits for people."""
+    names = ", ".join(one.by.login for one in ticket.objections)
+    return one_line(f"Waiting for {names}, who asked for changes" if names else "Waiting for an approving review")
 
 
 def questions(ticket: Ticket, asked: Sequence[Question]) -> str:
@@ -128,6 +213,9 @@ def pull_request(ticket: Ticket) -> str:
         *(f"| {_named(item.task)} | {_some(item.paths, 8)} | {item.attempt} |" for item in ticket.tasks),
         f"\nPatch digest `{ticket.digest[:16]}`. An approving review lands exactly this patch.",
     ]
+    if ticket.interdiff:
+        shown = quote_safe(ticket.interdiff).replace("```", "'''")
+        lines.append(f"\nChanged since it was approved:\n\n```diff\n{shown}\n```")
     return "\n".join(lines)
 
 

@@ -4,7 +4,17 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
-from bot.pipeline import check_runs, developers, engineer, merge_queue, messages, orchestrator, spoken
+from bot.pipeline import (
+    check_runs,
+    developers,
+    engineer,
+    merge_queue,
+    messages,
+    orchestrator,
+    reviews,
+    rollback,
+    spoken,
+)
 from bot.pipeline.turn import Turn
 from schemas import events as e
 from schemas.base import Frozen
@@ -18,7 +28,10 @@ Reaction = Callable[[Turn, Frozen], None]
 
 def decide(ticket: Ticket | None, event: e.Event, now: datetime, generation: int = 1) -> Decision | str:
     """What this event means for this ticket; a sentence when it means nothing (no ticket is opened by it)."""
-    turn = _react(ticket, event, now) if ticket else engineer.open_ticket(event, now, generation)
+    if ticket is None and isinstance(event, e.RollbackAsked):
+        turn: Turn | str = rollback.open_ticket(event, now, generation)
+    else:
+        turn = _react(ticket, event, now) if ticket else engineer.open_ticket(event, now, generation)
     if isinstance(turn, str):
         return turn
     _advance(turn)
@@ -28,7 +41,7 @@ def decide(ticket: Ticket | None, event: e.Event, now: datetime, generation: int
 
 def _react(ticket: Ticket, event: e.Event, now: datetime) -> Turn:
     turn = Turn(ticket.model_copy(update={"version": ticket.version + 1}), now)
-    if ticket.open or isinstance(event, e.PullRequestOpened):
+    if ticket.open or event.late or isinstance(event, e.PullRequestOpened):
         _REACTIONS[type(event)](turn, event)
     else:
         turn.because(f"the ticket is {ticket.state}")
@@ -38,10 +51,12 @@ def _react(ticket: Ticket, event: e.Event, now: datetime) -> Turn:
 def _gave_up(turn: Turn, event: e.EffectGaveUp) -> None:
     """What cannot be done is said; what the ticket cannot do without stops it."""
     turn.because(f"gave up {event.effect}: {event.reason}")
-    needed = event.effect_kind in ("read_repository", "open_pull_request", "trial_compose", "run_agent")
-    if needed and turn.may("stop"):
+    if event.effect_kind in _NEEDED and turn.may("stop"):
         body = messages.gave_up(event.effect_kind.replace("_", " "), event.reason)
         turn.stop_and_ask(event.reason, f"gave-up:{event.effect}", body)
+
+
+_NEEDED = ("read_repository", "open_pull_request", "trial_compose", "run_agent", "take_back", "read_review")
 
 
 def _on(kind: type[E], *handlers: Callable[[Turn, E], None]) -> tuple[type[Frozen], Reaction]:
@@ -60,8 +75,11 @@ _REACTIONS: dict[type[Frozen], Reaction] = dict(
         _on(e.IssueLabelled, spoken.issue_labelled),
         _on(e.IssueUnlabelled, spoken.issue_unlabelled),
         _on(e.IssueClosed, spoken.issue_closed),
+        _on(e.IssueEdited, spoken.issue_edited),
+        _on(e.RollbackAsked, spoken.rollback_asked),
         _on(e.CommentAdded, spoken.comment_added),
         _on(e.ButtonPressed, spoken.button_pressed),
+        _on(e.CheckRerequested, spoken.check_rerequested),
         _on(e.RepositoryRead, engineer.repository_read),
         _on(e.RepositoryRefused, engineer.repository_refused),
         _on(e.QuestionsAsked, engineer.questions_asked),
@@ -81,7 +99,8 @@ _REACTIONS: dict[type[Frozen], Reaction] = dict(
         _on(e.BranchPushed, merge_queue.branch_pushed),
         _on(e.PullRequestOpened, merge_queue.pull_request_opened),
         _on(e.PullRequestClosed, merge_queue.pull_request_closed),
-        _on(e.ReviewSubmitted, merge_queue.review_submitted),
+        _on(e.ReviewSubmitted, reviews.review_submitted),
+        _on(e.ReviewRead, reviews.review_read),
         _on(e.EffectGaveUp, _gave_up),
         _on(e.Ticked, engineer.silence, merge_queue.waited),
     ]

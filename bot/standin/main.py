@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from bot.standin import access, client, code, control, git_http, hooks, pages, rest, verdicts
+from bot.standin import access, client, code, control, git_http, hooks, pages, remarks, rest, verdicts
 from bot.standin.rest import Call
 from bot.standin.state import ApiError, Json, State
 
@@ -52,6 +52,7 @@ _REPO: list[tuple[str, str, Handler]] = [
     ("GET", "/pulls/{number:\\d+}/files", code.pull_files),
     ("POST", "/pulls/{number:\\d+}/reviews", verdicts.create_review),
     ("GET", "/pulls/{number:\\d+}/reviews", verdicts.list_reviews),
+    ("GET", "/pulls/{number:\\d+}/reviews/{review:\\d+}/comments", remarks.list_review_comments),
     ("PUT", "/pulls/{number:\\d+}/reviews/{review:\\d+}/dismissals", verdicts.dismiss_review),
     ("POST", "/check-runs", verdicts.create_check),
     ("GET", "/check-runs/{check:\\d+}", verdicts.get_check),
@@ -122,6 +123,7 @@ def application(state: State) -> web.Application:
     app = web.Application(client_max_size=512 * 2**20)
     app.add_routes(git_http.routes(state))
     app.add_routes(control.routes(state))
+    app.add_routes(remarks.routes(state))
     for method, path, handler in _ROOT:
         app.router.add_route(method, path, _wrap(state, handler))
     for method, path, handler in _REPO:

@@ -30,6 +30,7 @@ async def create_review(call: Call) -> web.Response:
     found = {
         "id": call.state.next_id(), "user": who, "body": call.body.get("body") or "", "state": REVIEW_STATES[event],
         "commit_id": call.body.get("commit_id") or item.head_sha, "at": call.state.now(),
+        "comments": [{**one, "id": call.state.next_id()} for one in call.body.get("comments", [])],
     }  # fmt: skip
     item.reviews.append(found)
     hooks.review(call.state, "submitted", repo, item, found, who)

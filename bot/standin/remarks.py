@@ -1,0 +1,93 @@
+"""What people say about single lines, what they ask for anew, and what GitHub does to reviews by itself."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from bot.standin import hooks, shapes
+from bot.standin.rest import Call, page
+from bot.standin.state import ApiError, Item, Json, Repository, State, stamp
+
+
+def _review(item: Item, number: int) -> Json:
+    for found in item.reviews:
+        if found["id"] == number:
+            return found
+    raise ApiError(404, "Not Found")
+
+
+async def list_review_comments(call: Call) -> web.Response:
+    """The line comments that were sent with one review."""
+    repo = call.repo("pull_requests")
+    item = call.state.item(repo, call.number(), pull=True)
+    review = _review(item, int(call.request.match_info["review"]))
+    return page(call, [_line_comment(call.state, repo, item, review, one) for one in review.get("comments", [])])
+
+
+def _line_comment(state: State, repo: Repository, item: Item, review: Json, said: Json) -> Json:
+    """review-comment; GitHub gives the lines around it as `diff_hunk`."""
+    api = f"{state.url}/repos/{repo.full_name}/pulls"
+    html, at = f"{state.url}/{repo.full_name}/pull/{item.number}#discussion_r{said['id']}", stamp(review["at"])
+    return {
+        "id": said["id"], "node_id": f"PRRC_{said['id']}", "pull_request_review_id": review["id"], "path": said["path"],
+        "diff_hunk": said.get("diff_hunk", "@@ -1 +1 @@"), "position": 1, "original_position": 1, "line": said.get("line"),
+        "original_line": said.get("line"), "side": "RIGHT", "commit_id": review["commit_id"],
+        "original_commit_id": review["commit_id"], "user": shapes.user(state, review["user"]), "body": said["body"],
+        "created_at": at, "updated_at": at, "url": f"{api}/comments/{said['id']}", "html_url": html,
+        "pull_request_url": f"{api}/{item.number}", "author_association": "CONTRIBUTOR",
+        "_links": {"self": {"href": f"{api}/comments/{said['id']}"}, "html": {"href": html},
+                   "pull_request": {"href": f"{api}/{item.number}"}},
+    }  # fmt: skip
+
+
+def _suite(state: State, repo: Repository, head: str) -> Json:
+    """check-suite, as GitHub sends it when somebody asks for all of its runs anew."""
+    branch = next((ref[11:] for ref, sha in repo.refs().items() if sha == head and ref.startswith("refs/heads/")), None)
+    number = repo.suites.setdefault(head, state.next_id())
+    api = f"{state.url}/repos/{repo.full_name}/check-suites/{number}"
+    return {
+        "id": number, "node_id": f"CS_{number}", "head_branch": branch, "head_sha": head, "status": "queued",
+        "conclusion": None, "url": api, "before": None, "after": head, "pull_requests": [], "app": shapes.app(state),
+        "created_at": stamp(state.now()), "updated_at": stamp(state.now()), "latest_check_runs_count": 1,
+        "check_runs_url": f"{api}/check-runs",
+        "head_commit": {"id": head, "tree_id": head, "message": "", "timestamp": stamp(state.now()), "author": None,
+                        "committer": None},
+    }  # fmt: skip
+
+
+def routes(state: State) -> list[web.RouteDef]:
+    """Under /_standin/."""
+
+    async def rerequest(request: web.Request) -> web.Response:
+        """A person presses Re-run on one check run, or Re-run all on a commit."""
+        body = await request.json()
+        repo, who = state.repositories[int(body["repository"])], state.user(body["login"])
+        if "check_run" in body:
+            hooks.check(state, "rerequested", repo, repo.checks[int(body["check_run"])], who)
+        else:
+            suite = _suite(state, repo, body["head_sha"])
+            hooks.emit(state, "check_suite", "rerequested", repo, who, check_suite=suite)
+        return web.json_response({})
+
+    async def move_review(request: web.Request) -> web.Response:
+        """GitHub moves a review's commit forward when the base is merged into the branch."""
+        body = await request.json()
+        repo = state.repositories[int(body["repository"])]
+        _review(repo.items[int(body["number"])], int(body["review"]))["commit_id"] = body["commit_id"]
+        state.touch()
+        return web.json_response({})
+
+    async def roles(request: web.Request) -> web.Response:
+        """People come, go, and may do more or less than before."""
+        body = await request.json()
+        repo = state.repositories[int(body["repository"])]
+        repo.roles.update(body["roles"])
+        for login in body["roles"]:
+            state.user(login)
+        return web.json_response({})
+
+    return [
+        web.post("/_standin/rerequest", rerequest),
+        web.post("/_standin/move-review", move_review),
+        web.post("/_standin/roles", roles),
+    ]
