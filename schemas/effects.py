@@ -116,6 +116,7 @@ class TrialCompose(_Effect, kind="trial_compose"):
     trial: int
     fork: Sha
     tip: Sha
+    branch: str = ""
     base_ref: str
     approved: tuple[Sha, Sha] | None = None
     """Fork and tip of what was approved last: what differs from it is told."""

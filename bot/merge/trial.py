@@ -36,6 +36,8 @@ class TrialPerformer:
         onto = await remote.head(f"refs/heads/{effect.base_ref}")
         if onto is None:
             raise Transient(f"the branch {effect.base_ref} does not exist")
+        if effect.tip not in Objects(remote.git_dir):  # somebody else's push
+            await remote.head(f"refs/heads/{effect.branch}")
         rivals = _rivals(effect, await self._open_tickets(effect.repo.id))
         return Performed(await asyncio.to_thread(_try, remote.git_dir, effect, onto, rivals))
 

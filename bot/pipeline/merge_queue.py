@@ -36,8 +36,8 @@ def _start_trial(turn: Turn, why: str) -> None:
     if ticket.tip is None:
         return
     turn.because(f"trial {trial} {why}")
-    turn.want(TrialCompose, f"trial:{trial}", slot=f"{ticket.id}:trial", trial=trial,
-              fork=ticket.base, tip=ticket.tip, base_ref=ticket.base_ref, approved=ticket.approved)  # fmt: skip
+    turn.want(TrialCompose, f"trial:{trial}", slot=f"{ticket.id}:trial", trial=trial, fork=ticket.base, tip=ticket.tip,
+              branch=ticket.branch, base_ref=ticket.base_ref, approved=ticket.approved)  # fmt: skip
     turn.set(trial=trial, trial_running=True, waits_for="", wake_at=None)
 
 
@@ -75,7 +75,7 @@ def trial_composed(turn: Turn, event: e.TrialComposed) -> None:
         why = f"composes clean on {event.onto[:12]}, digest {event.digest[:12]}"
         turn.move("review", why, interdiff=event.interdiff, hasty=())
         title = ticket.title or f"Issue {ticket.issue}"
-        turn.want(OpenPullRequest, f"pull-request:{ticket.tip}", branch=ticket.branch, base=ticket.base_ref,
+        turn.want(OpenPullRequest, f"pull-request:{ticket.tip}.{ticket.trial}", branch=ticket.branch, base=ticket.base_ref,
                   title=title, body=messages.pull_request(turn.ticket))  # fmt: skip
         reviews.land_if_approved(turn)
         if turn.ticket.state is TicketState.REVIEWING:

@@ -78,12 +78,12 @@ def routes(state: State) -> list[web.RouteDef]:
         return web.json_response({})
 
     async def roles(request: web.Request) -> web.Response:
-        """People come, go, and may do more or less than before."""
+        """People come, go, and may do more or less than before; a login that ends in [bot] is an App's."""
         body = await request.json()
         repo = state.repositories[int(body["repository"])]
         repo.roles.update(body["roles"])
         for login in body["roles"]:
-            state.user(login)
+            state.user(login).type = "Bot" if login.endswith("[bot]") else "User"
         return web.json_response({})
 
     return [
