@@ -86,7 +86,7 @@ def answer(turn: Turn, event: Said, rest: str) -> str:
     number, text = (*rest.split(maxsplit=1), "", "")[:2]
     if number and answered(turn, event, text, number):
         return ""
-    return "No open question has that number. Say `/interlock answer 2 your answer`."
+    return messages.NO_SUCH_QUESTION
 
 
 def answered(turn: Turn, event: Said, text: str, number: str = "") -> bool:
@@ -128,7 +128,7 @@ def accept(turn: Turn, event: Said, rest: str) -> str:
     text = "\n\n".join(offered.text for offered in turn.ticket.offered)
     if turn.ticket.offered and answered(turn, event, text):
         return ""
-    return "The issue's author has left no answer to accept."
+    return messages.NOTHING_OFFERED
 
 
 def silence(turn: Turn, event: e.Ticked) -> None:

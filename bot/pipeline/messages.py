@@ -18,6 +18,11 @@ USAGE: dict[str, str] = {
 HELP = f"On the first line of a comment, `/interlock` knows: {', '.join(f'`{usage}`' for usage in USAGE.values())}."
 NOT_STOPPED = "Nothing is stopped here."
 STOPPED_ALREADY = "It is stopped already; `/interlock resume` goes on."
+NO_SUCH_QUESTION = "No open question has that number. Say `/interlock answer 2 your answer`."
+NOTHING_OFFERED = "The issue's author has left no answer to accept."
+NO_PLAN = "There is no plan waiting for approval."
+PLAN_AT_WORK = "There is no plan waiting for approval; a plan under work cannot be replaced."
+PLANNING_NOW = "A plan is being made right now."
 NO_SUCH_TASK = "No task of that name waits for another try."
 
 _TURN: dict[TicketState, str] = {
@@ -200,6 +205,16 @@ def plan(ticket: Ticket, made: Plan, notes: Sequence[str]) -> str:
     lines += [one_line(note) for note in notes]
     ask = f"approve it, or say `/interlock replan <why>`.\n\n    /interlock approve {made.hash[:12]}"
     return _ask("\n".join(lines), ask)
+
+
+def name_the_plan(made: Plan) -> str:
+    """An approval of nobody knows which plan."""
+    return f"Name the plan that you approve:\n\n    /interlock approve {made.hash[:12]}"
+
+
+def other_plan(made: Plan) -> str:
+    """An approval of another plan."""
+    return f"That is not the hash of the plan above, which may have changed. Its hash is `{made.hash[:12]}`."
 
 
 def pull_request(ticket: Ticket) -> str:

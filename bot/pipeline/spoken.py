@@ -15,7 +15,8 @@ def comment_added(turn: Turn, event: e.CommentAdded) -> None:
     """A command on the first line, or else an answer to what is asked."""
     command = parse(event.body)
     if not gating.may_steer(turn.ticket, event.by):
-        engineer.offer(turn, event)
+        if command is None or command.verb == "answer":
+            engineer.offer(turn, event)
         turn.because(f"{event.by.login} may not write here: the comment changes nothing")
     elif command is not None:
         turn.because(f"{event.by.login}: /interlock {command.verb}")
