@@ -61,7 +61,10 @@ def commented(payload: Payload, origin: Origin) -> e.Addressed | None:
     comment, issue = payload.comment, payload.issue
     if comment is None or issue is None or issue.pull_request is not None or origin.ours(comment.user):
         return None
-    event = e.CommentAdded(comment=comment.id, body=comment.body or "", by=comment.user, at=comment.created_at)
+    body = comment.body or ""
+    event = e.CommentAdded(
+        comment=comment.id, body=body, by=comment.user, at=comment.created_at, late=body[:10].lower() == "/interlock",
+    )  # fmt: skip
     to = e.Address(repo_id=payload.repository.id, issue=issue.number)
     return e.Addressed(key=f"issue_comment:{comment.id}", to=to, event=event)
 

@@ -4,35 +4,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.acts import Act as Act
+from schemas.acts import ButtonPressed as ButtonPressed
+from schemas.acts import CheckRerequested as CheckRerequested
+from schemas.acts import CommentAdded as CommentAdded
+from schemas.acts import DatedAct as DatedAct
+from schemas.acts import IssueEdited as IssueEdited
+from schemas.acts import ReviewRead as ReviewRead
+from schemas.acts import ReviewSubmitted as ReviewSubmitted
+from schemas.acts import RollbackAsked as RollbackAsked
+from schemas.acts import TicketEvent as TicketEvent
 from schemas.agent import Usage
-from schemas.base import Evidence, Frozen, Instant, Kinded, Name, Person, RepoRef, Sha
+from schemas.base import Evidence, Frozen, Instant, Person, RepoRef, Sha
 from schemas.change_request import ChangeRequest
 from schemas.lane import EntryState, ErrorClass
 from schemas.plan import Fault, Plan, Question, Scope
 from schemas.policy import Policy
-
-
-class TicketEvent(Kinded):
-    """What all events have. `ticket` is filled in by the inbox when the event arrives with an address instead."""
-
-    ticket: str = ""
-
-    @property
-    def late(self) -> bool:
-        """Whether it is heard after the ticket's end, too."""
-        return False
-
-
-class Act(TicketEvent):
-    """What a person did. The loop asks GitHub what `by` may do before the event is decided on."""
-
-    by: Person
-
-
-class DatedAct(Act):
-    """What a person did, with GitHub's time for it."""
-
-    at: Instant
 
 
 class AgentEvent(TicketEvent):
@@ -81,31 +68,6 @@ class IssueClosed(Act, kind="issue_closed"):
     how: Literal["closed", "deleted", "transferred"] = "closed"
 
 
-class IssueEdited(Act, kind="issue_edited"):
-    """Title or text of the issue were changed after it was taken on."""
-
-
-class CommentAdded(DatedAct, kind="comment_added"):
-    """A new comment on the issue or its pull request (edits never count)."""
-
-    comment: int
-    body: str
-
-    @property
-    def late(self) -> bool:
-        """A command is."""
-        return self.body[:10].lower() == "/interlock"
-
-
-class ReviewSubmitted(DatedAct, kind="review_submitted"):
-    """A pull-request review."""
-
-    review: int
-    state: Literal["approved", "changes_requested", "commented", "dismissed"]
-    head: Sha
-    body: str = ""
-
-
 class PullRequestClosed(Act, kind="pull_request_closed"):
     """The pull request was closed by somebody else than us, merged or not."""
 
@@ -128,30 +90,6 @@ class BaseMoved(TicketEvent, kind="base_moved"):
     head: Sha
     forced: bool = False
     by: str = ""
-
-
-class ButtonPressed(DatedAct, kind="button_pressed"):
-    """A button on one of our check runs; `identifier` is the button's, `about` the check run's external id."""
-
-    identifier: str
-    about: str = ""
-    head: Sha
-
-    @property
-    def late(self) -> bool:
-        """Whoever presses is answered."""
-        return True
-
-
-class CheckRerequested(TicketEvent, kind="check_rerequested"):
-    """Somebody asks for our check runs on a commit anew."""
-
-    head: Sha
-
-    @property
-    def late(self) -> bool:
-        """The verdict stands after the end."""
-        return True
 
 
 # --- outcomes (performers) -------------------------------------------------------------------------------------------
@@ -228,23 +166,6 @@ class PullRequestOpened(TicketEvent, kind="pull_request_opened"):
     head: Sha
     at: Instant | None = None
     """GitHub's time of the change, if it was there before."""
-
-
-class ReviewRead(TicketEvent, kind="review_read"):
-    """The line comments of a review that asks for changes: `path:line: text`."""
-
-    review: int
-    comments: tuple[str, ...] = ()
-
-
-class RollbackAsked(TicketEvent, kind="rollback_asked"):
-    """A person wants a landed ticket taken back; the event opens the ticket that does it."""
-
-    of: Name
-    repo: RepoRef
-    installation: int
-    issue: int
-    by: Person
 
 
 class TrialComposed(TicketEvent, kind="trial_composed"):

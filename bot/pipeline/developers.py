@@ -4,7 +4,7 @@ Reads RunSucceeded, RunFailed, EntryLanded and EntryReturned of single changes. 
 ticket's lane. `after` and new runs start from landed commits only.
 """
 
-from bot.pipeline import messages, rollback
+from bot.pipeline import messages, replies, rollback
 from bot.pipeline.turn import INTERRUPTED_LIMIT, Said, Turn
 from bot.rules.operating import REOPENABLE
 from schemas import events as e
@@ -142,7 +142,7 @@ def release(turn: Turn, event: Said, change: str) -> str:
     held = [item for item in turn.ticket.tasks if item.state is TaskState.HELD]
     named = [item for item in held if change in ("", item.change, item.task.id)]
     if len(named) != 1:
-        return messages.name_the_held([item.change or "" for item in held])
+        return replies.name_the_held([item.change or "" for item in held])
     turn.move_task(named[0], "release")
     turn.release.append((named[0].change or "", event.by.login))
     turn.because(f"{named[0].change} released by {event.by.login}")
@@ -156,4 +156,4 @@ def retry(turn: Turn, event: Said, wanted: str) -> str:
     for item in named:
         turn.move_task(item, "retry", failures=0)
         turn.because(f"{item.task.id} is tried again")
-    return "" if named else messages.NO_SUCH_TASK
+    return "" if named else replies.NO_SUCH_TASK

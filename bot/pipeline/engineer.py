@@ -7,7 +7,7 @@ CommentAdded (answers) and Ticked (silence). Wants ReadRepository, RunAgent and 
 from collections.abc import Set
 from datetime import datetime, timedelta
 
-from bot.pipeline import messages
+from bot.pipeline import messages, replies
 from bot.pipeline.turn import INTERRUPTED_LIMIT, Said, Turn
 from bot.rules import gating
 from bot.rules.sanitise import clean
@@ -86,7 +86,7 @@ def answer(turn: Turn, event: Said, rest: str) -> str:
     number, text = (*rest.split(maxsplit=1), "", "")[:2]
     if number and answered(turn, event, text, number):
         return ""
-    return messages.NO_SUCH_QUESTION
+    return replies.NO_SUCH_QUESTION
 
 
 def answered(turn: Turn, event: Said, text: str, number: str = "") -> bool:
@@ -128,7 +128,7 @@ def accept(turn: Turn, event: Said, rest: str) -> str:
     text = "\n\n".join(offered.text for offered in turn.ticket.offered)
     if turn.ticket.offered and answered(turn, event, text):
         return ""
-    return messages.NOTHING_OFFERED
+    return replies.NOTHING_OFFERED
 
 
 def silence(turn: Turn, event: e.Ticked) -> None:

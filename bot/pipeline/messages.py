@@ -10,21 +10,6 @@ from schemas.base import Evidence
 from schemas.plan import Plan, Question, Task
 from schemas.ticket import TaskProgress, TaskState, Ticket, TicketState
 
-USAGE: dict[str, str] = {
-    "approve": "approve <plan hash>", "accept": "accept", "replan": "replan [why]", "answer": "answer N ...",
-    "stop": "stop [why]", "resume": "resume", "retry": "retry [task]", "release": "release <change>",
-    "priority": "priority 0..9", "rollback": "rollback", "status": "status", "help": "help",
-}  # fmt: skip
-HELP = f"On the first line of a comment, `/interlock` knows: {', '.join(f'`{usage}`' for usage in USAGE.values())}."
-NOT_STOPPED = "Nothing is stopped here."
-STOPPED_ALREADY = "It is stopped already; `/interlock resume` goes on."
-NO_SUCH_QUESTION = "No open question has that number. Say `/interlock answer 2 your answer`."
-NOTHING_OFFERED = "The issue's author has left no answer to accept."
-NO_PLAN = "There is no plan waiting for approval."
-PLAN_AT_WORK = "There is no plan waiting for approval; a plan under work cannot be replaced."
-PLANNING_NOW = "A plan is being made right now."
-NO_SUCH_TASK = "No task of that name waits for another try."
-
 _TURN: dict[TicketState, str] = {
     TicketState.OPENED: "Reading the repository. Nothing to do for you.",
     TicketState.CLARIFYING: "The Engineer is reading the issue and the code. Nothing to do for you.",
@@ -73,7 +58,7 @@ def _some(names: Sequence[str], limit: int) -> str:
     return ", ".join(f"`{name}`" for name in names[:limit]) + (" …" if len(names) > limit else "")
 
 
-def _ask(said: str, ask: str, who: str = "Someone who may write here") -> str:
+def your_turn(said: str, ask: str, who: str = "Someone who may write here") -> str:
     """What is the case and, set apart, who must do what."""
     return f"{said}\n\n{who}: {ask}"
 
@@ -105,61 +90,10 @@ def _task_line(item: TaskProgress) -> str:
     return f"- {_named(item.task)}: {_MARK[item.state]}{tries}{commit}"
 
 
-def unknown_command() -> str:
-    """A verb that we do not have; it is not repeated, since it is somebody's text."""
-    return f"That is no command. {HELP}"
-
-
-def misused(verb: str) -> str:
-    """A command with too little or too much behind it."""
-    return f"That was not done: the line reads `/interlock {USAGE[verb]}` and nothing else."
-
-
-def over(ticket: Ticket) -> str:
-    """A command that comes after the end."""
-    return _ask(f"This is {ticket.state}: only `rollback`, `status` and `help` still do something.",
-                "label the issue again for new work.")  # fmt: skip
-
-
-def over_first(of: str) -> str:
-    """A rollback that came too late: new work has begun on the issue."""
-    return _ask(
-        f"{of} is not taken back, since new work has begun on the issue.", "take it back by a change of your own."
-    )
-
-
-def priority(given: int) -> str:
-    """What became of the queue's order."""
-    return f"Its changes now have priority {given} in the queue: each step is worth an hour of waiting."
-
-
-def nothing_landed(ticket: Ticket) -> str:
-    """There is nothing to roll back."""
-    if not ticket.open:
-        return f"Nothing of this was landed on `{ticket.base_ref}` by Interlock, so there is nothing to take back."
-    return _ask(
-        "Nothing of this is on the base branch yet, so there is nothing to take back.", "`/interlock stop` ends it."
-    )
-
-
-def name_the_held(changes: Sequence[str]) -> str:
-    """A release of nothing, or of nobody knows what."""
-    if not changes:
-        return "No change is held here."
-    return _ask(
-        "Name the change to let go on.", "\n\n" + "\n".join(f"    /interlock release {one}" for one in changes[:5])
-    )
-
-
-def pressed_in_vain(who: str, why: str) -> str:
-    """A button that did nothing."""
-    return f"{who} pressed a button that did nothing: {why}."
-
-
 def approve_again(ticket: Ticket, who: str, why: str) -> str:
     """An approval that is not counted, given while one is waited for."""
     said = f"@{who}, your approval was {why}, so it does not count."
-    return _ask(said, f"look at the patch `{ticket.digest[:16]}` and approve again.", f"@{who}")
+    return your_turn(said, f"look at the patch `{ticket.digest[:16]}` and approve again.", f"@{who}")
 
 
 def look_again(ticket: Ticket, logins: Sequence[str]) -> str:
@@ -168,13 +102,13 @@ def look_again(ticket: Ticket, logins: Sequence[str]) -> str:
     number = ticket.pull_request.number if ticket.pull_request else ""
     why = one_line(ticket.note, 400) or f"Pull request #{number} is not what it was when you reviewed it."
     more = " Its description shows how it differs from what was approved." if ticket.interdiff else ""
-    return _ask(f"{why}{more}", f"review #{number} again.", names)
+    return your_turn(f"{why}{more}", f"review #{number} again.", names)
 
 
 def too_late(ticket: Ticket, task: Task) -> str:
     """Work that was asked for when everything was landed already."""
     said = f"This landed before it could be done: {one_line(task.title)}."
-    return _ask(said, "open an issue for it, or `/interlock rollback`.")
+    return your_turn(said, "open an issue for it, or `/interlock rollback`.")
 
 
 def waiting_for_review(ticket: Ticket) -> str:
@@ -191,7 +125,7 @@ def questions(ticket: Ticket, asked: Sequence[Question]) -> str:
         why = f" _{one_line(question.why)}_" if question.why else ""
         lines.append(f"{question.number}. {one_line(question.text, 500)}{options}{why}")
     ask = "answer all in one comment, or one with `/interlock answer N ...`."
-    return _ask("\n".join(lines), ask, "Anyone who may write here")
+    return your_turn("\n".join(lines), ask, "Anyone who may write here")
 
 
 def plan(ticket: Ticket, made: Plan, notes: Sequence[str]) -> str:
@@ -204,17 +138,7 @@ def plan(ticket: Ticket, made: Plan, notes: Sequence[str]) -> str:
     lines.append("Checks: " + (", ".join(f"`{c}`" for c in sorted(commands)) or "**none: nothing will be tested**"))
     lines += [one_line(note) for note in notes]
     ask = f"approve it, or say `/interlock replan <why>`.\n\n    /interlock approve {made.hash[:12]}"
-    return _ask("\n".join(lines), ask)
-
-
-def name_the_plan(made: Plan) -> str:
-    """An approval of nobody knows which plan."""
-    return f"Name the plan that you approve:\n\n    /interlock approve {made.hash[:12]}"
-
-
-def other_plan(made: Plan) -> str:
-    """An approval of another plan."""
-    return f"That is not the hash of the plan above, which may have changed. Its hash is `{made.hash[:12]}`."
+    return your_turn("\n".join(lines), ask)
 
 
 def pull_request(ticket: Ticket) -> str:
@@ -238,7 +162,7 @@ def held(task: Task, change: str, reasons: Sequence[str]) -> str:
     """A change that a person must look at before it goes on."""
     why = "\n".join(f"- {one_line(reason, 300)}" for reason in reasons)
     said = f"The change for task {number(task.id)} ({one_line(task.title, 80)}) is held:\n{why}"
-    return _ask(said, f"look at it, then let it go on.\n\n    /interlock release {change}")
+    return your_turn(said, f"look at it, then let it go on.\n\n    /interlock release {change}")
 
 
 def evidence_text(evidence: Evidence) -> str:
@@ -261,51 +185,51 @@ def quarantined(task: Task, evidence: Evidence) -> str:
 
 
 def _retry(task: Task, said: str) -> str:
-    return _ask(said, f"`/interlock retry {number(task.id)}`, or `/interlock stop`.")
+    return your_turn(said, f"`/interlock retry {number(task.id)}`, or `/interlock stop`.")
 
 
 def declined(ticket: Ticket, reason: str) -> str:
     """The agent says no."""
     ask = "change the issue and put the label on again if you see it differently."
-    return _ask(f"This will not be worked on: {one_line(reason, 800)}", ask, f"@{ticket.requester.login}")
+    return your_turn(f"This will not be worked on: {one_line(reason, 800)}", ask, f"@{ticket.requester.login}")
 
 
 def silence(ticket: Ticket) -> str:
     """Nobody answered."""
     said = f"Nobody answered within {ticket.policy.questions.deadline_hours:g} hours, so the work has stopped."
-    return _ask(said, "`/interlock resume`, then answer the questions above.", f"@{ticket.requester.login}")
+    return your_turn(said, "`/interlock resume`, then answer the questions above.", f"@{ticket.requester.login}")
 
 
 def agent_failed(reason: str) -> str:
     """The Engineer or Orchestrator gave no answer."""
-    return _ask(f"The agent gave no usable answer: {one_line(reason, 600)}", "`/interlock resume` to try again.")
+    return your_turn(f"The agent gave no usable answer: {one_line(reason, 600)}", "`/interlock resume` to try again.")
 
 
 def base_forced(ticket: Ticket) -> str:
     """History was rewritten under us."""
     said = f"`{ticket.base_ref}` was moved by force, so nothing of this ticket goes on by itself."
-    return _ask(said, "look at the branch, then `/interlock resume`.")
+    return your_turn(said, "look at the branch, then `/interlock resume`.")
 
 
 def branch_lost(ticket: Ticket, what: str, by: str) -> str:
     """Our branch was taken away."""
     said = f"The branch `{ticket.branch}` was {what} by {by}, so the work has stopped."
-    return _ask(said, "label the issue again to start anew.")
+    return your_turn(said, "label the issue again to start anew.")
 
 
 def not_landed(ticket: Ticket, reason: str) -> str:
     """Approved, yet refused at the end."""
     said = f"The approved change could not be brought to `{ticket.base_ref}`: {one_line(reason, 600)}"
-    return _ask(said, "mend that, then `/interlock resume`.")
+    return your_turn(said, "mend that, then `/interlock resume`.")
 
 
 def pull_request_closed(by: str) -> str:
     """Closed by hand."""
     said = f"{by} closed the pull request, so the work has stopped."
-    return _ask(said, "`/interlock resume` opens it again; closing the issue ends it.")
+    return your_turn(said, "`/interlock resume` opens it again; closing the issue ends it.")
 
 
 def gave_up(what: str, reason: str) -> str:
     """GitHub refused something that we cannot do without."""
     said = f"GitHub refused ({what}): {one_line(reason, 600)}"
-    return _ask(said, "mend that, then comment `/interlock resume`.", "Someone who runs Interlock here")
+    return your_turn(said, "mend that, then comment `/interlock resume`.", "Someone who runs Interlock here")

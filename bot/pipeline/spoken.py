@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bot.pipeline import check_runs, developers, engineer, messages, orchestrator
+from bot.pipeline import check_runs, developers, engineer, messages, orchestrator, replies
 from bot.pipeline.turn import Said, Turn
 from bot.rules import gating
 from bot.rules.commands import parse
@@ -21,11 +21,11 @@ def comment_added(turn: Turn, event: e.CommentAdded) -> None:
     elif command is not None:
         turn.because(f"{event.by.login}: /interlock {command.verb}")
         if command.verb == "unknown":
-            reply = messages.unknown_command()
+            reply = replies.unknown_command()
         elif command.verb == "misused":
-            reply = messages.misused(command.rest)
+            reply = replies.misused(command.rest)
         elif not turn.ticket.open and command.verb not in _AFTER_THE_END:
-            reply = messages.over(turn.ticket)
+            reply = replies.over(turn.ticket)
         else:
             reply = _COMMANDS[command.verb](turn, event, command.rest)
         if reply:
@@ -50,7 +50,7 @@ def button_pressed(turn: Turn, event: e.ButtonPressed) -> None:
         refused = _COMMANDS[event.identifier](turn, event, rest)
     if refused:
         turn.because(f"{who} pressed a button in vain: {refused}")
-        turn.comment(f"pressed:{turn.ticket.version}", messages.pressed_in_vain(who, refused))
+        turn.comment(f"pressed:{turn.ticket.version}", replies.pressed_in_vain(who, refused))
 
 
 def check_rerequested(turn: Turn, event: e.CheckRerequested) -> None:
@@ -63,7 +63,7 @@ def check_rerequested(turn: Turn, event: e.CheckRerequested) -> None:
 def _stop(turn: Turn, event: Said, rest: str) -> str:
     """Stop where it is, for a reason or none."""
     if not turn.may("stop"):
-        return messages.STOPPED_ALREADY
+        return replies.STOPPED_ALREADY
     why = f": {messages.one_line(rest, 300)}" if rest else "."
     turn.stop(f"stopped by {event.by.login}", f"Stopped by {event.by.login}{why}")
     return ""
@@ -72,18 +72,18 @@ def _stop(turn: Turn, event: Said, rest: str) -> str:
 def _priority(turn: Turn, event: Said, rest: str) -> str:
     """How soon this ticket's entries are taken from the queues, those that wait and those to come."""
     if len(rest) != 1 or not rest.isascii() or not rest.isdigit():
-        return messages.misused("priority")
+        return replies.misused("priority")
     turn.because(f"priority {rest} instead of {turn.ticket.priority}")
     turn.priority = int(rest)
     turn.set(priority=turn.priority)
-    return messages.priority(turn.priority)
+    return replies.priority(turn.priority)
 
 
 def _rollback(turn: Turn, event: Said, rest: str) -> str:
     """A landed ticket is taken back by the issue's next ticket, through the same gate."""
     ticket = turn.ticket
     if ticket.open or not ticket.landed:
-        return messages.nothing_landed(ticket)
+        return replies.nothing_landed(ticket)
     first = ticket.id.partition("~")[0]
     asked = e.RollbackAsked(ticket=f"{first}~{ticket.generation + 1}", of=ticket.id, repo=ticket.repo,
                             installation=ticket.installation, issue=ticket.issue, by=event.by)  # fmt: skip
@@ -93,14 +93,14 @@ def _rollback(turn: Turn, event: Said, rest: str) -> str:
 
 def rollback_asked(turn: Turn, event: e.RollbackAsked) -> None:
     """The issue was labelled again a moment before: its new ticket goes first."""
-    turn.comment(f"no-rollback:{turn.ticket.version}", messages.over_first(event.of))
+    turn.comment(f"no-rollback:{turn.ticket.version}", replies.over_first(event.of))
 
 
 def _resume(turn: Turn, event: Said, rest: str) -> str:
     """Go on where it was stopped."""
     ticket = turn.ticket
     if ticket.state is not TicketState.STOPPED or ticket.resume is None:
-        return messages.NOT_STOPPED
+        return replies.NOT_STOPPED
     turn.move(f"resume:{ticket.resume}", "resumed", resume=None, note="", failures=0, trial_running=False, waits_for="")
     if turn.ticket.state is TicketState.OPENED:
         turn.want(ReadRepository, f"read:{ticket.version}")
@@ -121,7 +121,7 @@ _COMMANDS: dict[str, Callable[[Turn, Said, str], str]] = {
     "priority": _priority,
     "rollback": _rollback,
     "status": lambda turn, event, rest: messages.status(turn.ticket),
-    "help": lambda turn, event, rest: messages.HELP,
+    "help": lambda turn, event, rest: replies.HELP,
 }
 """What each does with the rest of the comment; it returns what to reply, empty if the ticket's own messages say it."""
 _AFTER_THE_END = ("rollback", "status", "help")

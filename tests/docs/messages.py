@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 from itertools import chain
 
-from bot.pipeline import check_runs, messages
+from bot.pipeline import check_runs, messages, replies
 from schemas.base import Evidence, Person, RepoRef
 from schemas.plan import Limits, Plan, Question, Scope, Task
 from schemas.policy import Policy, PolicyCheck
@@ -71,31 +71,32 @@ SAMPLES: list[tuple[str, str]] = [
     ("not_landed", messages.not_landed(TICKET, "the remote refused the push: GH006")),
     ("pull_request_closed", messages.pull_request_closed("bob")),
     ("gave_up", messages.gave_up("open pull request", "GitHub answered 403")),
-    ("pressed_in_vain", messages.pressed_in_vain("eve", "eve may not write here")),
-    ("unknown_command", messages.unknown_command()),
-    ("misused", messages.misused("priority")),
-    ("over", messages.over(TICKET.model_copy(update={"state": TicketState.DONE}))),
-    ("over_first", messages.over_first("octo/app#12")),
-    ("priority", messages.priority(7)),
-    ("nothing_landed", messages.nothing_landed(TICKET)),
-    ("nothing_landed", messages.nothing_landed(TICKET.model_copy(update={"state": TicketState.DECLINED}))),
-    ("name_the_held", messages.name_the_held(["octo/app#12/1.1", "octo/app#12/2.1"])),
-    ("name_the_held", messages.name_the_held([])),
-    ("name_the_plan", messages.name_the_plan(PLAN)),
-    ("other_plan", messages.other_plan(PLAN)),
+    ("pressed_in_vain", replies.pressed_in_vain("eve", "eve may not write here")),
+    ("unknown_command", replies.unknown_command()),
+    ("misused", replies.misused("priority")),
+    ("over", replies.over(TICKET.model_copy(update={"state": TicketState.DONE}))),
+    ("over_first", replies.over_first("octo/app#12")),
+    ("priority", replies.priority(7)),
+    ("nothing_landed", replies.nothing_landed(TICKET)),
+    ("nothing_landed", replies.nothing_landed(TICKET.model_copy(update={"state": TicketState.DECLINED}))),
+    ("name_the_held", replies.name_the_held(["octo/app#12/1.1", "octo/app#12/2.1"])),
+    ("name_the_held", replies.name_the_held([])),
+    ("name_the_plan", replies.name_the_plan(PLAN)),
+    ("other_plan", replies.other_plan(PLAN)),
     *(
         ("a_sentence", text)
-        for name, text in vars(messages).items()
+        for name, text in vars(replies).items()
         if name.isupper() and name[0] != "_" and isinstance(text, str)
     ),
 ]
-PARTS = {"one_line", "number", "evidence_text", "waiting_for_review", "quote_safe"}
+PARTS = {"your_turn", "one_line", "number", "evidence_text", "waiting_for_review", "quote_safe"}
 """Of sentences, not sentences."""
 
 
 def missing() -> set[str]:
     """Functions of the messages that have no sample."""
-    functions = {name for name, one in inspect.getmembers(messages, inspect.isfunction) if not name.startswith("_")}
+    both = (*inspect.getmembers(messages, inspect.isfunction), *inspect.getmembers(replies, inspect.isfunction))
+    functions = {name for name, _ in both if not name.startswith("_")}
     return functions - PARTS - {name for name, _ in SAMPLES}
 
 

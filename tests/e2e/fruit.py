@@ -92,13 +92,12 @@ class Orchard:
 
     async def review(self, fruit: str, generation: int = 1) -> Ticket:
         """Until the pull request waits for people, and says so."""
-        ticket = await self.until(
-            fruit,
-            lambda one: (
-                one.state is TicketState.REVIEWING and bool(one.pull_request) and one.pull_request.head == one.tip
-            ),  # type: ignore[union-attr]
-            generation=generation,
-        )
+
+        def asked(one: Ticket) -> bool:
+            shown = one.pull_request.head if one.pull_request else ""
+            return one.state is TicketState.REVIEWING and shown == one.tip
+
+        ticket = await self.until(fruit, asked, generation=generation)
         while True:
             runs = await self.scene.get(f"/commits/{ticket.tip}/check-runs?check_name=interlock")
             if any(run["conclusion"] == "action_required" for run in runs["check_runs"]):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bot.pipeline import messages
+from bot.pipeline import replies
 from bot.rules.commands import VERBS, parse
 from bot.rules.sanitise import quote_safe
 from schemas import events as e
@@ -58,7 +58,7 @@ DOES: dict[str, tuple[str, Ticket, TicketState]] = {
 
 
 def typed(before: Ticket, body: str, by: Person = WRITER) -> Decision:
-    return decide(before, e.CommentAdded(ticket=before.id, comment=7, body=body, by=by, at=T0))
+    return decide(before, e.CommentAdded(ticket=before.id, comment=7, body=body, by=by, at=T0, late=True))
 
 
 def moved(before: Ticket, decision: Decision) -> bool:
@@ -70,8 +70,8 @@ def moved(before: Ticket, decision: Decision) -> bool:
 
 
 def test_each_command_is_tried_here_and_has_its_usage() -> None:
-    assert set(DOES) == set(VERBS) == set(messages.USAGE)
-    assert all(f"`{usage}`" in messages.HELP for usage in messages.USAGE.values())
+    assert set(DOES) == set(VERBS) == set(replies.USAGE)
+    assert all(f"`{usage}`" in replies.HELP for usage in replies.USAGE.values())
 
 
 @pytest.mark.parametrize("verb", DOES)
@@ -108,10 +108,10 @@ def test_wrong_use_is_told_and_does_nothing(verb: str) -> None:
     line, before, _ = DOES[verb]
     if VERBS[verb][1] >= 0:
         decision = typed(before, f"/interlock {line} and more, please")
-        assert comments(decision) == [messages.misused(verb)]
+        assert comments(decision) == [replies.misused(verb)]
         assert decision.ticket.state is before.state
     look_alike = f"/interlock {verb[:-1]}\u0435"
-    assert comments(typed(before, look_alike)) == [messages.unknown_command()]
+    assert comments(typed(before, look_alike)) == [replies.unknown_command()]
     unfit = DONE if before is not DONE else REVIEWING
     decision = typed(unfit, f"/interlock {line}")
     assert len(comments(decision)) == 1 and decision.ticket.state is unfit.state
@@ -127,7 +127,7 @@ def test_an_author_who_may_not_write_is_heard_as_an_author_alone() -> None:
 @pytest.mark.parametrize("rest", ["", "10", "-1", "\u0663", "1.5", "9 9", "high"])
 def test_a_priority_is_one_digit(rest: str) -> None:
     decision = typed(REVIEWING, f"/interlock priority {rest}")
-    assert comments(decision) == [messages.misused("priority")] and decision.priority is None
+    assert comments(decision) == [replies.misused("priority")] and decision.priority is None
     assert typed(REVIEWING, "/interlock priority 0").priority == 0
 
 
@@ -137,7 +137,7 @@ def test_a_release_names_one_of_several() -> None:
     assert "/interlock release o/r#1/2.1" in comments(typed(two, "/interlock release"))[0]
     assert typed(two, "/interlock release o/r#1/2").release == (("o/r#1/2.1", WRITER.login),)
     assert typed(HELD, "/interlock release").release == (("o/r#1/1.1", WRITER.login),)
-    assert comments(typed(two, "/interlock release @everybody")) == [messages.name_the_held(["o/r#1/1.1", "o/r#1/2.1"])]
+    assert comments(typed(two, "/interlock release @everybody")) == [replies.name_the_held(["o/r#1/1.1", "o/r#1/2.1"])]
 
 
 def test_the_policy_may_ask_for_an_admin() -> None:

@@ -65,7 +65,7 @@ def test_an_objection_stands_until_its_author_approves_or_it_is_dismissed() -> N
     assert reviews(objected, CAROL, "commented").ticket.state is TicketState.REVIEWING
     assert reviews(objected, BOB, "dismissed").ticket.objections, "it is another review"
     for word in ("approved", "dismissed"):
-        assert reviews(objected, CAROL, word).ticket.state is TicketState.LANDING  # type: ignore[arg-type]
+        assert reviews(objected, CAROL, word).ticket.state is TicketState.LANDING
     gone = reviews(objected, CAROL, "dismissed").ticket
     late = decide(gone, e.ReviewRead(ticket=gone.id, review=CAROL.id, comments=("x",)))
     assert len(late.ticket.tasks) == 1, "nobody asks for it any more"
@@ -74,7 +74,7 @@ def test_an_objection_stands_until_its_author_approves_or_it_is_dismissed() -> N
 def test_what_an_outsider_asks_for_is_no_work() -> None:
     eve = Person(id=9, login="eve", permission="read")
     for word in ("approved", "changes_requested", "commented"):
-        decision = reviews(REVIEWING, eve, word, body="Delete it all.")  # type: ignore[arg-type]
+        decision = reviews(REVIEWING, eve, word, body="Delete it all.")
         assert (decision.ticket.approvals, decision.ticket.objections, decision.effects) == ((), (), ())
 
 

@@ -21,7 +21,7 @@ def approval(by: Person, digest: str = DIGEST, review: int = 0) -> Approval:
 
 
 def ticket(*approvals: Approval, reviews: int = 1, by: WhoMay = "write", **fields: object) -> Ticket:
-    policy = Policy(approve=Approve(reviews=reviews, by=by, by_requester=fields.pop("by_requester", None)))  # type: ignore[arg-type]
+    policy = Policy(approve=Approve(reviews=reviews, by=by, by_requester=fields.pop("by_requester", None)))
     return TICKET.model_copy(update={"digest": DIGEST, "approvals": approvals, "policy": policy, **fields})
 
 
