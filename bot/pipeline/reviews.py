@@ -47,7 +47,8 @@ def review_submitted(turn: Turn, event: e.ReviewSubmitted) -> None:
 
 def _approved(turn: Turn, event: e.ReviewSubmitted) -> None:
     ticket, who, pull = turn.ticket, event.by.login, turn.ticket.pull_request
-    since = event.at - pull.at if pull and pull.at else TOO_SOON
+    # GitHub shows a new head before we have said what it is.
+    soon = pull is not None and (pull.head != event.head or (pull.at is not None and event.at - pull.at < TOO_SOON))
     if ticket.state not in (TicketState.REVIEWING, TicketState.LANDING):
         turn.because(f"the approval of {who} comes before review is asked for")
         turn.look_again(event.by)
@@ -55,8 +56,8 @@ def _approved(turn: Turn, event: e.ReviewSubmitted) -> None:
         turn.because(f"{who} approved {event.head[:12]}, which is not the head any more")
         if ticket.state is TicketState.REVIEWING:
             turn.comment(f"approve-again:{event.review}", messages.approve_again(ticket, who, "of an earlier commit"))
-    elif since < TOO_SOON and event.by.id not in ticket.hasty:
-        turn.because(f"{who} approved {since.total_seconds():g} seconds after the tip was pushed")
+    elif soon and event.by.id not in ticket.hasty:
+        turn.because(f"{who} approved within seconds of a push")
         turn.set(hasty=(*ticket.hasty, event.by.id))
         turn.comment(f"approve-again:{event.review}", messages.approve_again(ticket, who, "sent while it was changed"))
     else:

@@ -92,8 +92,9 @@ def _rollback(turn: Turn, event: Said, rest: str) -> str:
 
 
 def rollback_asked(turn: Turn, event: e.RollbackAsked) -> None:
-    """The issue was labelled again a moment before: its new ticket goes first."""
-    turn.comment(f"no-rollback:{turn.ticket.version}", replies.over_first(event.of))
+    """The issue was labelled again a moment before: its new ticket goes first. (Asked twice at once, it is asked once.)"""
+    if turn.ticket.rolls_back != event.of:
+        turn.comment(f"no-rollback:{turn.ticket.version}", replies.over_first(event.of))
 
 
 def _resume(turn: Turn, event: Said, rest: str) -> str:

@@ -67,9 +67,12 @@ class Orchard:
         said: dict[str, Any] = await self.scene.github.as_user(who, "POST", path, {"body": body})
         return said
 
-    async def label(self, fruit: str) -> None:
-        person = await self.scene.label(f"Put {fruit}", "in its file")
-        self.issues[fruit] = person.issue
+    async def label(self, fruit: str, author: str = "alice", body: str = "in its file", by: str = "alice") -> None:
+        """`author` opens the issue, and `by` labels it."""
+        path, act = "/repos/octo/app/issues", self.scene.github.as_user
+        made = await act(author, "POST", path, {"title": f"Put {fruit}", "body": body})
+        self.issues[fruit] = made["number"]
+        await act(by, "POST", f"{path}/{made['number']}/labels", {"labels": ["interlock"]})
 
     async def ticket(self, fruit: str, generation: int = 1) -> Ticket | None:
         found = [one for one in await self.scene.tickets() if one.issue == self.issues[fruit]]

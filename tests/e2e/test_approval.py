@@ -48,7 +48,7 @@ async def test_who_counts_and_what_a_review_becomes(tmp_path: Path, zygote: Zygo
         await garden.reviews("carol", "apple", commit_id=first.tip)
         await garden.decided("apple", "review_submitted", "is not the head any more")
         await garden.reviews("carol", "apple")
-        await garden.decided("apple", "review_submitted", "seconds after the tip was pushed")
+        await garden.decided("apple", "review_submitted", "carol approved within seconds of a push")
         await garden.told("apple", "@carol, your approval was sent while it was changed")
         await garden.reviews("carol", "apple")
         await garden.reviews("dave", "apple")

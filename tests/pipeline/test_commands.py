@@ -152,7 +152,8 @@ def test_a_rollback_opens_the_next_ticket_of_the_issue_once() -> None:
     assert isinstance(asked, e.RollbackAsked) and (asked.ticket, asked.of) == ("o/r#1~2", "o/r#1")
     second = typed(DONE.model_copy(update={"id": "o/r#1~2", "generation": 2}), "/interlock rollback").emits[0]
     assert second.ticket == "o/r#1~3"
-    assert "no" in comments(decide(REVIEWING, asked))[0], "somebody has labelled the issue a moment before"
+    assert comments(decide(REVIEWING, asked)) == [replies.over_first("o/r#1")], "it was labelled again a moment before"
+    assert not comments(decide(REVIEWING.model_copy(update={"rolls_back": "o/r#1"}), asked)), "it was asked for twice"
     for nothing in (DONE.model_copy(update={"landed": ()}), ticket(S.DECLINED), ticket(S.CANCELLED)):
         assert comments(typed(nothing, "/interlock rollback")) and not typed(nothing, "/interlock rollback").emits
 

@@ -98,6 +98,8 @@ def test_an_approval_within_seconds_of_a_push_is_asked_for_once_more() -> None:
     assert reviews(soon.ticket, BOB, "approved", at=T0 + timedelta(seconds=4)).ticket.state is TicketState.LANDING
     assert reviews(shown, BOB, "approved", at=T0 + timedelta(seconds=5)).ticket.state is TicketState.LANDING
     assert reviews(REVIEWING, BOB, "approved").ticket.state is TicketState.LANDING, "it was opened with this head"
+    old = REVIEWING.model_copy(update={"pull_request": PullRequest(number=5, head=ONTO, at=T0 - timedelta(days=1))})
+    assert reviews(old, BOB, "approved").ticket.state is TicketState.REVIEWING, "nobody was told of this head yet"
 
 
 def test_when_a_head_is_shown_is_github_s_time_of_its_first_showing() -> None:
