@@ -7,7 +7,7 @@ CommentAdded (answers) and Ticked (silence). Wants ReadRepository, RunAgent and 
 from collections.abc import Set
 from datetime import datetime, timedelta
 
-from bot.pipeline import messages, replies
+from bot.pipeline import messages, replies, rollback
 from bot.pipeline.turn import INTERRUPTED_LIMIT, Said, Turn
 from bot.rules import gating
 from bot.rules.sanitise import clean
@@ -22,6 +22,8 @@ BEST_JUDGEMENT = "Nobody answered; use your best judgement and state it as an as
 
 def open_ticket(event: e.Event, now: datetime, generation: int) -> Turn | str:
     """The ticket of a freshly labelled issue; a sentence if this event requests nothing."""
+    if isinstance(event, e.RollbackAsked):
+        return rollback.open_ticket(event, now, generation)
     if not isinstance(event, e.IssueLabelled):
         return f"{event.kind} for a ticket that does not exist"
     if event.label != TRIGGER_LABEL or not event.by.writes:

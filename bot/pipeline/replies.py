@@ -12,6 +12,7 @@ USAGE: dict[str, str] = {
     "priority": "priority 0..9", "rollback": "rollback", "status": "status", "help": "help",
 }  # fmt: skip
 HELP = f"On the first line of a comment, `/interlock` knows: {', '.join(f'`{usage}`' for usage in USAGE.values())}."
+UNKNOWN = f"That is no command. {HELP}"  # which is not repeated: it is somebody's text
 NOT_STOPPED = "Nothing is stopped here."
 STOPPED_ALREADY = "It is stopped already; `/interlock resume` goes on."
 NO_SUCH_QUESTION = "No open question has that number. Say `/interlock answer 2 your answer`."
@@ -20,11 +21,6 @@ NO_PLAN = "There is no plan waiting for approval."
 PLAN_AT_WORK = "There is no plan waiting for approval; a plan under work cannot be replaced."
 PLANNING_NOW = "A plan is being made right now."
 NO_SUCH_TASK = "No task of that name waits for another try."
-
-
-def unknown_command() -> str:
-    """A verb that we do not have; it is not repeated, since it is somebody's text."""
-    return f"That is no command. {HELP}"
 
 
 def misused(verb: str) -> str:

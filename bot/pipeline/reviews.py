@@ -4,6 +4,7 @@ Reads ReviewSubmitted and ReviewRead. An approval is bound to the digest that it
 blocks until its author approves or it is dismissed, and becomes one more task.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from bot.pipeline import messages
@@ -24,25 +25,23 @@ TOO_SOON = timedelta(seconds=5)
 
 def review_submitted(turn: Turn, event: e.ReviewSubmitted) -> None:
     """What a review changes: an approval is counted, dropped or asked for anew, an objection is kept and worked on."""
-    ticket, who = turn.ticket, event.by.login
+    who = event.by.login
     if event.state == "dismissed":
         turn.because("a review was dismissed")
-        turn.set(
-            approvals=tuple(one for one in ticket.approvals if one.review != event.review),
-            objections=tuple(one for one in ticket.objections if one.review != event.review),
-        )
+        _forget(turn, lambda one: one.review == event.review)
         land_if_approved(turn)
     elif not event.by.writes:
         turn.because(f"the review of {who} does not count: {who} may not write here")
     elif event.state == "commented":
         turn.because(f"{who} says something, and neither approves nor asks for changes")
     else:
-        # Whichever it is, it is this person's last word now.
-        turn.set(
-            approvals=tuple(one for one in ticket.approvals if one.by.id != event.by.id),
-            objections=tuple(one for one in ticket.objections if one.by.id != event.by.id),
-        )
+        _forget(turn, lambda one: one.by.id == event.by.id)  # whichever it is, it is this person's last word now
         (_approved if event.state == "approved" else _changes_requested)(turn, event)
+
+
+def _forget(turn: Turn, said: Callable[[Approval | Objection], bool]) -> None:
+    for name in ("approvals", "objections"):
+        turn.set(**{name: tuple(one for one in getattr(turn.ticket, name) if not said(one))})
 
 
 def _approved(turn: Turn, event: e.ReviewSubmitted) -> None:

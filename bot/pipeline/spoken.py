@@ -20,15 +20,8 @@ def comment_added(turn: Turn, event: e.CommentAdded) -> None:
         turn.because(f"{event.by.login} may not write here: the comment changes nothing")
     elif command is not None:
         turn.because(f"{event.by.login}: /interlock {command.verb}")
-        if command.verb == "unknown":
-            reply = replies.unknown_command()
-        elif command.verb == "misused":
-            reply = replies.misused(command.rest)
-        elif not turn.ticket.open and command.verb not in _AFTER_THE_END:
-            reply = replies.over(turn.ticket)
-        else:
-            reply = _COMMANDS[command.verb](turn, event, command.rest)
-        if reply:
+        heard = turn.ticket.open or command.verb in _AFTER_THE_END
+        if reply := _COMMANDS[command.verb](turn, event, command.rest) if heard else replies.over(turn.ticket):
             turn.comment(f"reply:{event.comment}", reply)
     elif turn.ticket.open and not engineer.answered(turn, event, event.body):
         turn.because("a comment that answers nothing")
@@ -123,9 +116,11 @@ _COMMANDS: dict[str, Callable[[Turn, Said, str], str]] = {
     "rollback": _rollback,
     "status": lambda turn, event, rest: messages.status(turn.ticket),
     "help": lambda turn, event, rest: replies.HELP,
+    "unknown": lambda turn, event, rest: replies.UNKNOWN,
+    "misused": lambda turn, event, rest: replies.misused(rest),
 }
 """What each does with the rest of the comment; it returns what to reply, empty if the ticket's own messages say it."""
-_AFTER_THE_END = ("rollback", "status", "help")
+_AFTER_THE_END = ("rollback", "status", "help", "unknown", "misused")
 
 
 def issue_labelled(turn: Turn, event: e.IssueLabelled) -> None:

@@ -4,17 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
-from bot.pipeline import (
-    check_runs,
-    developers,
-    engineer,
-    merge_queue,
-    messages,
-    orchestrator,
-    reviews,
-    rollback,
-    spoken,
-)
+from bot.pipeline import check_runs, developers, engineer, merge_queue, messages, orchestrator, reviews, spoken
 from bot.pipeline.turn import Turn
 from schemas import events as e
 from schemas.base import Frozen
@@ -28,10 +18,7 @@ Reaction = Callable[[Turn, Frozen], None]
 
 def decide(ticket: Ticket | None, event: e.Event, now: datetime, generation: int = 1) -> Decision | str:
     """What this event means for this ticket; a sentence when it means nothing (no ticket is opened by it)."""
-    if ticket is None and isinstance(event, e.RollbackAsked):
-        turn: Turn | str = rollback.open_ticket(event, now, generation)
-    else:
-        turn = _react(ticket, event, now) if ticket else engineer.open_ticket(event, now, generation)
+    turn = _react(ticket, event, now) if ticket else engineer.open_ticket(event, now, generation)
     if isinstance(turn, str):
         return turn
     _advance(turn)

@@ -72,7 +72,6 @@ SAMPLES: list[tuple[str, str]] = [
     ("pull_request_closed", messages.pull_request_closed("bob")),
     ("gave_up", messages.gave_up("open pull request", "GitHub answered 403")),
     ("pressed_in_vain", replies.pressed_in_vain("eve", "eve may not write here")),
-    ("unknown_command", replies.unknown_command()),
     ("misused", replies.misused("priority")),
     ("over", replies.over(TICKET.model_copy(update={"state": TicketState.DONE}))),
     ("over_first", replies.over_first("octo/app#12")),

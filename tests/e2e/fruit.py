@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -75,8 +76,9 @@ class Orchard:
         await act(by, "POST", f"{path}/{made['number']}/labels", {"labels": ["interlock"]})
 
     async def ticket(self, fruit: str, generation: int = 1) -> Ticket | None:
-        found = [one for one in await self.scene.tickets() if one.issue == self.issues[fruit]]
-        return next((one for one in found if one.generation == generation), None)
+        sql = "SELECT body FROM tickets WHERE issue = ? AND generation = ? AND body <> ''"
+        found = self._rows(sql, self.issues[fruit], generation)
+        return Ticket.model_validate_json(found[0][0]) if found else None
 
     async def until(
         self, fruit: str, seen: Callable[[Ticket], bool], *, generation: int = 1, seconds: float = 40
@@ -109,9 +111,14 @@ class Orchard:
 
     def why(self, fruit: str) -> list[tuple[str, str]]:
         """What was decided, as the audit chain has it: (kind of event, why)."""
-        with sqlite3.connect(f"file:{self.scene.folder}/data/interlock.db?mode=ro", uri=True) as conn:
-            sql = "SELECT kind, why FROM audit WHERE subject LIKE ? ORDER BY seq"
-            return conn.execute(sql, (f"octo/app#{self.issues[fruit]}%",)).fetchall()
+        sql = "SELECT kind, why FROM audit WHERE subject LIKE ? ORDER BY seq"
+        return self._rows(sql, f"octo/app#{self.issues[fruit]}%")
+
+    def _rows(self, sql: str, *values: object) -> list[tuple[str, str]]:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{self.scene.folder}/data/interlock.db?mode=ro", uri=True)
+        ) as conn:
+            return conn.execute(sql, values).fetchall()
 
     async def decided(self, fruit: str, kind: str, why: str, times: int = 1, seconds: float = 30) -> None:
         """Until an event of this kind was decided on for this reason."""

@@ -111,7 +111,7 @@ def test_wrong_use_is_told_and_does_nothing(verb: str) -> None:
         assert comments(decision) == [replies.misused(verb)]
         assert decision.ticket.state is before.state
     look_alike = f"/interlock {verb[:-1]}\u0435"
-    assert comments(typed(before, look_alike)) == [replies.unknown_command()]
+    assert comments(typed(before, look_alike)) == [replies.UNKNOWN]
     unfit = DONE if before is not DONE else REVIEWING
     decision = typed(unfit, f"/interlock {line}")
     assert len(comments(decision)) == 1 and decision.ticket.state is unfit.state
