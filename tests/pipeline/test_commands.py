@@ -115,6 +115,8 @@ def test_wrong_use_is_told_and_does_nothing(verb: str) -> None:
     unfit = DONE if before is not DONE else REVIEWING
     decision = typed(unfit, f"/interlock {line}")
     assert len(comments(decision)) == 1 and decision.ticket.state is unfit.state
+    after_the_end = comments(typed(DONE, f"/interlock {line}")) == [replies.over(DONE)]
+    assert after_the_end is (verb not in ("rollback", "status", "help"))
 
 
 def test_an_author_who_may_not_write_is_heard_as_an_author_alone() -> None:
