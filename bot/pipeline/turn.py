@@ -78,8 +78,9 @@ class Turn:
 
     def put(self, entry: str, lane: str, **fields: Any) -> None:
         """Put an entry of this ticket into a lane."""
-        given = {"ticket": self.ticket.id, "fork": self.ticket.base, "priority": self.ticket.priority, **fields}
-        self.enqueue.append(NewEntry(id=entry, lane=lane, **given))
+        ticket = self.ticket
+        given = {"fork": ticket.base, "priority": ticket.priority, "environment": ticket.policy.environment, **fields}
+        self.enqueue.append(NewEntry(id=entry, lane=lane, ticket=ticket.id, **given))
 
     def drop_approvals(self, but: str = "") -> None:
         """Approvals of anything but this digest no longer count; who gave them is asked to look again."""
