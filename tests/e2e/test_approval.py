@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.standin.person import Person
 from schemas.ticket import TicketState
 from tests.e2e.fruit import LINES, TWO, orchard
 from tests.e2e.world import Zygote
@@ -115,3 +116,17 @@ async def test_what_was_approved_is_what_lands(tmp_path: Path, zygote: Zygote) -
                 LINES if fruit != "kiwi" else LINES.replace("line 12", "line twelve")
             )
         assert old != new
+
+
+@pytest.mark.slow
+async def test_the_person_of_the_demo_approves_again_when_told_to(tmp_path: Path, zygote: Zygote) -> None:
+    async with orchard(tmp_path, zygote) as garden:
+        await garden.label("lime")
+        await garden.review("lime")
+        await garden.reviews("carol", "lime", "REQUEST_CHANGES", body="It is not ripe.")
+        person = Person(
+            garden.scene.github, garden.scene.repo, garden.issues["lime"], (), lambda _: None, reviewer="carol"
+        )
+        await garden.scene.until_closed(person)  # it looks at once, so that its approval comes too soon
+        assert await garden.on_main("lime") == ripe("lime")
+        assert len(await garden.scene.get(f"/pulls/{(await garden.pull('lime'))['number']}/reviews")) >= 3
