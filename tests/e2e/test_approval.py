@@ -124,9 +124,10 @@ async def test_the_person_of_the_demo_approves_again_when_told_to(tmp_path: Path
         await garden.label("lime")
         await garden.review("lime")
         await garden.reviews("carol", "lime", "REQUEST_CHANGES", body="It is not ripe.")
+        await garden.until("lime", lambda one: len(one.tasks) == 2 and one.state is TicketState.REVIEWING)
         person = Person(
             garden.scene.github, garden.scene.repo, garden.issues["lime"], (), lambda _: None, reviewer="carol"
         )
         await garden.scene.until_closed(person)  # it looks at once, so that its approval comes too soon
         assert await garden.on_main("lime") == ripe("lime")
-        assert len(await garden.scene.get(f"/pulls/{(await garden.pull('lime'))['number']}/reviews")) >= 3
+        assert len(await garden.scene.get(f"/pulls/{(await garden.pull('lime'))['number']}/reviews")) >= 2
