@@ -51,7 +51,7 @@ def changed(payload: Payload, origin: Origin) -> e.Addressed | None:
         event = e.IssueEdited(by=by)
     else:
         event = e.IssueClosed(how=cast(Literal["closed", "deleted", "transferred"], payload.action), by=by)
-    what = f"{payload.action}:{issue.id}:{label}" if label else f"{payload.action}:{issue.id}"
+    what = f"{payload.action}:{issue.id}:{label}:{by.id}" if label else f"{payload.action}:{issue.id}"
     to = e.Address(repo_id=payload.repository.id, issue=issue.number)
     return e.Addressed(key=f"issues:{what}:{issue.updated_at.isoformat()}", to=to, event=event)
 

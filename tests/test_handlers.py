@@ -39,7 +39,7 @@ def run(about: Any, app: Any = None) -> dict[str, Any]:
 def test_a_label_carries_the_issue_and_says_nothing_about_permission() -> None:
     claimed = {**ALICE, "permission": "admin"}
     (found,) = translated("issues", "labeled", claimed, issue=ISSUE, label={"name": "interlock", "color": "fff"})
-    assert found.key == "issues:labeled:5:interlock:2026-01-02T03:04:05+00:00"
+    assert found.key == "issues:labeled:5:interlock:1:2026-01-02T03:04:05+00:00"
     assert found.to == e.Address(repo_id=7, issue=12)
     assert isinstance(found.event, e.IssueLabelled)
     assert (found.event.installation, found.event.body, found.event.repo.full_name) == (3, "", "octo/app")
