@@ -113,8 +113,8 @@ class Store(Protocol):
         `shown` is what an agent was shown, kept as an erasable text of the audit row.
         """
 
-    async def nack(self, lease: Lease, error: str, retry_in: float, now: datetime) -> None:
-        """Perform it again later; after the last attempt the ticket gets `EffectGaveUp`. Raises Stale."""
+    async def nack(self, lease: Lease, error: str, retry_in: float, now: datetime, *, counts: bool = True) -> None:
+        """Perform it again later; after the last attempt that counts the ticket gets `EffectGaveUp`. Raises Stale."""
 
     async def refuse(self, lease: Lease, error: str, now: datetime) -> None:
         """Give the effect up now: the ticket gets `EffectGaveUp`."""

@@ -1,11 +1,10 @@
-"""What people say about single lines, what they ask for anew, and what GitHub does to reviews by itself."""
+"""What people ask for anew, what GitHub does to reviews by itself, and who may do what."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from bot.standin import hooks, shapes
-from bot.standin.rest import Call, page
 from bot.standin.state import ApiError, Item, Json, Repository, State, stamp
 
 
@@ -14,30 +13,6 @@ def _review(item: Item, number: int) -> Json:
         if found["id"] == number:
             return found
     raise ApiError(404, "Not Found")
-
-
-async def list_review_comments(call: Call) -> web.Response:
-    """The line comments that were sent with one review."""
-    repo = call.repo("pull_requests")
-    item = call.state.item(repo, call.number(), pull=True)
-    review = _review(item, int(call.request.match_info["review"]))
-    return page(call, [_line_comment(call.state, repo, item, review, one) for one in review.get("comments", [])])
-
-
-def _line_comment(state: State, repo: Repository, item: Item, review: Json, said: Json) -> Json:
-    """review-comment; GitHub gives the lines around it as `diff_hunk`."""
-    api = f"{state.url}/repos/{repo.full_name}/pulls"
-    html, at = f"{state.url}/{repo.full_name}/pull/{item.number}#discussion_r{said['id']}", stamp(review["at"])
-    return {
-        "id": said["id"], "node_id": f"PRRC_{said['id']}", "pull_request_review_id": review["id"], "path": said["path"],
-        "diff_hunk": said.get("diff_hunk", "@@ -1 +1 @@"), "position": 1, "original_position": 1, "line": said.get("line"),
-        "original_line": said.get("line"), "side": "RIGHT", "commit_id": review["commit_id"],
-        "original_commit_id": review["commit_id"], "user": shapes.user(state, review["user"]), "body": said["body"],
-        "created_at": at, "updated_at": at, "url": f"{api}/comments/{said['id']}", "html_url": html,
-        "pull_request_url": f"{api}/{item.number}", "author_association": "CONTRIBUTOR",
-        "_links": {"self": {"href": f"{api}/comments/{said['id']}"}, "html": {"href": html},
-                   "pull_request": {"href": f"{api}/{item.number}"}},
-    }  # fmt: skip
 
 
 def _suite(state: State, repo: Repository, head: str) -> Json:

@@ -24,7 +24,7 @@ async def forged(garden: Orchard, run: dict[str, Any], button: str, **other: Any
     """A signed press of a button that GitHub would not send so, by carol."""
     scene = garden.scene
     app = await scene.github.control("app", {})
-    carol = await scene.github.as_user("carol", "GET", "/users/carol")
+    carol = (await scene.get("/collaborators/carol/permission"))["user"]
     payload = {
         "action": "requested_action", "requested_action": {"identifier": button}, "check_run": {**run, **other},
         "repository": await scene.get(""), "sender": carol, "installation": {"id": app["installation"]},

@@ -28,9 +28,8 @@ async def reviewed(world: Scene, who: str, **body: Any) -> tuple[int, int]:
 async def test_a_sole_writer_s_own_approval_ends_with_a_second_writer(tmp_path: Path) -> None:
     async with scene(tmp_path) as world:
         number, review = await reviewed(world, "alice")
-        alice = Person(
-            **{key: (await world.github.as_user("bob", "GET", "/users/alice"))[key] for key in ("id", "login")}
-        )
+        found = (await world.github.as_user("bob", "GET", "/repos/octo/app/collaborators/alice/permission"))["user"]
+        alice = Person(id=found["id"], login=found["login"])
         given = Approval(by=alice, review=review, digest="d", head="a" * 40, at=T0)
         known = ticket(
             repo=RepoRef(id=world.repo.id, full_name="octo/app"), installation=world.app["installation"], requester=alice,
@@ -61,10 +60,10 @@ async def test_a_sole_writer_s_own_approval_ends_with_a_second_writer(tmp_path: 
 
 async def test_the_line_comments_of_a_review_are_read_with_their_places(tmp_path: Path) -> None:
     async with scene(tmp_path) as world:
-        said = [{"path": "a.txt", "line": 1, "body": "Why?"}, {"path": "b\u00e9.txt", "body": "x" * 9}]
+        said = [{"path": "a.txt", "line": 1, "body": "Why?"}, {"path": "b\u00e9.txt", "line": 3, "body": "x" * 9}]
         number, review = await reviewed(world, "bob", event="REQUEST_CHANGES", comments=said)
         effect = ReadReview(key="k", ticket="octo/app#1", repo=RepoRef(id=world.repo.id, full_name="octo/app"),
                             installation=world.app["installation"], number=number, review=review)  # fmt: skip
         found = (await ReviewReader(world.as_the_bot()).perform(effect, Lease("k", "me", 1))).outcome
         assert isinstance(found, ReviewRead)
-        assert [one.split("\n")[0] for one in found.comments] == ["a.txt:1: Why?", "b\u00e9.txt:?: xxxxxxxxx"]
+        assert [one.split("\n")[0] for one in found.comments] == ["a.txt:1: Why?", "b\u00e9.txt:3: xxxxxxxxx"]
