@@ -18,6 +18,7 @@ def _review(item: Item, number: int) -> Json:
 def _suite(state: State, repo: Repository, head: str) -> Json:
     """check-suite, as GitHub sends it when somebody asks for all of its runs anew."""
     branch = next((ref[11:] for ref, sha in repo.refs().items() if sha == head and ref.startswith("refs/heads/")), None)
+    who = {"name": "Interlock", "email": "interlock@users.noreply.invalid"}
     number = repo.suites.setdefault(head, state.next_id())
     api = f"{state.url}/repos/{repo.full_name}/check-suites/{number}"
     return {
@@ -25,8 +26,8 @@ def _suite(state: State, repo: Repository, head: str) -> Json:
         "conclusion": None, "url": api, "before": None, "after": head, "pull_requests": [], "app": shapes.app(state),
         "created_at": stamp(state.now()), "updated_at": stamp(state.now()), "latest_check_runs_count": 1,
         "check_runs_url": f"{api}/check-runs",
-        "head_commit": {"id": head, "tree_id": head, "message": "", "timestamp": stamp(state.now()), "author": None,
-                        "committer": None},
+        "head_commit": {"id": head, "tree_id": head, "message": "", "timestamp": stamp(state.now()), "author": who,
+                        "committer": who},
     }  # fmt: skip
 
 

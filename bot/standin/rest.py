@@ -201,8 +201,7 @@ async def patch_issue(call: Call) -> web.Response:
     item = call.state.item(repo, call.number())
     who = call.caller.who
     if "title" in call.body or "body" in call.body:
-        was = {"title": item.title, "body": item.body}
-        changes = {name: {"from": text} for name, text in was.items() if call.body.get(name, text) != text}
+        changes = {n: {"from": getattr(item, n)} for n in ("title", "body") if n in call.body}
         item.title = call.body.get("title", item.title)
         item.body = call.body.get("body", item.body)
         item.updated = call.state.now()
