@@ -21,12 +21,13 @@ from bot.github.app import GitHubApp
 from bot.github.catchup import catch_up
 from bot.github.ci import GitHubCi, Place
 from bot.github.forge import KINDS, Forge
-from bot.github.people import GitHubConfirmer, GitHubPeople
+from bot.github.people import GitHubConfirmer, GitHubPeople, ReviewReader
 from bot.github.read import RepositoryReader
 from bot.github.remote import Mirrors
 from bot.github.tokens import Keeper
 from bot.loop import Loop
 from bot.merge.lander import Lander
+from bot.merge.rollback import RollbackPerformer
 from bot.merge.trial import TrialPerformer
 from bot.metrics import Metrics
 from bot.pipeline import prompts
@@ -154,7 +155,8 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
             translate=lambda event, payload: handlers.translate(event, payload, slug=app.slug, app_id=app_id),
             performers=[
                 *(Forge(app, faults, kinds) for kinds in KINDS), RepositoryReader(app, people, mirrors.remote),
-                TrialPerformer(mirrors.remote, store.open_tickets), RunCanceller(runs), runs,
+                TrialPerformer(mirrors.remote, store.open_tickets), RollbackPerformer(mirrors.remote), ReviewReader(app),
+                RunCanceller(runs), runs,
             ],
         )  # fmt: skip
 

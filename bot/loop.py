@@ -111,7 +111,7 @@ class Loop:
         event, to = item.event, item.to
         if to is None or item.repo is None or not isinstance(event, Act):
             return item
-        if not isinstance(event, IssueLabelled) and not await self.store.awaited(to):
+        if not isinstance(event, IssueLabelled) and not await self.store.awaited(to, late=event.late):
             return item
         permission = await self.people.permission(item.repo, item.installation, event.by)
         by = event.by.model_copy(update={"permission": permission})

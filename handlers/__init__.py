@@ -36,7 +36,7 @@ class Origin(Frozen):
 
 
 def changed(payload: Payload, origin: Origin) -> e.Addressed | None:
-    """issues: labelled, unlabelled, or gone (closed, deleted, transferred), by somebody else than us."""
+    """issues: labelled, unlabelled, edited, or gone (closed, deleted, transferred), by somebody else than us."""
     issue, by, label = payload.issue, payload.sender, payload.label
     if issue is None or issue.pull_request is not None or origin.ours(by):
         return None
@@ -49,9 +49,13 @@ def changed(payload: Payload, origin: Origin) -> e.Addressed | None:
         )  # fmt: skip
     elif payload.action == "unlabeled":
         event = e.IssueUnlabelled(label=label, by=by)
+    elif payload.action == "edited":
+        if payload.changes.keys().isdisjoint(("title", "body")):
+            return None
+        event = e.IssueEdited(by=by)
     else:
         event = e.IssueClosed(how=cast(Literal["closed", "deleted", "transferred"], payload.action), by=by)
-    what = f"{payload.action}:{issue.id}:{label}" if label else f"{payload.action}:{issue.id}"
+    what = f"{payload.action}:{issue.id}:{label}:{by.id}" if label else f"{payload.action}:{issue.id}"
     to = e.Address(repo_id=payload.repository.id, issue=issue.number)
     return e.Addressed(key=f"issues:{what}:{issue.updated_at.isoformat()}", to=to, event=event)
 
@@ -61,7 +65,10 @@ def commented(payload: Payload, origin: Origin) -> e.Addressed | None:
     comment, issue = payload.comment, payload.issue
     if comment is None or issue is None or issue.pull_request is not None or origin.ours(comment.user):
         return None
-    event = e.CommentAdded(comment=comment.id, body=comment.body or "", by=comment.user, at=comment.created_at)
+    body = comment.body or ""
+    event = e.CommentAdded(
+        comment=comment.id, body=body, by=comment.user, at=comment.created_at, late=body[:10].lower() == "/interlock",
+    )  # fmt: skip
     to = e.Address(repo_id=payload.repository.id, issue=issue.number)
     return e.Addressed(key=f"issue_comment:{comment.id}", to=to, event=event)
 
@@ -94,14 +101,31 @@ def reviewed(payload: Payload, origin: Origin) -> e.Addressed | None:
 
 
 def pressed(payload: Payload, origin: Origin) -> e.Addressed | None:
-    """check_run: a button of one of our own check runs was pressed."""
+    """check_run: a button of one of our own check runs was pressed, or the run is asked for anew."""
     run, button = payload.check_run, payload.button
-    if run is None or not button or run.app != origin.app_id:
+    if run is None or run.app != origin.app_id:
         return None
     about = run.external_id or ""
     to = _ticket(payload.repository, _SUBJECT.match(about))
+    what = f"{run.id}:{run.head_sha}:{run.completed_at}"  # it completes anew before it can be pressed for something new
+    if to is None:
+        return None
+    if payload.action == "rerequested":
+        return e.Addressed(key=f"rerequested:{what}", to=to, event=e.CheckRerequested(head=run.head_sha))
+    if not button:
+        return None
     event = e.ButtonPressed(identifier=button, about=about, head=run.head_sha, by=payload.sender, at=NEVER)
-    return e.Addressed(key=f"button:{run.id}:{button}:{run.head_sha}", to=to, event=event) if to else None
+    return e.Addressed(key=f"button:{button}:{payload.sender.id}:{what}", to=to, event=event)
+
+
+def suite_rerequested(payload: Payload, origin: Origin) -> e.Addressed | None:
+    """check_suite: all our check runs on a commit of a ticket's branch are asked for anew."""
+    suite = payload.check_suite
+    if suite is None or suite.app != origin.app_id:
+        return None
+    to = _ticket(payload.repository, BRANCH.match(suite.head_branch or ""))
+    key = f"suite:{suite.id}:{suite.updated_at}"
+    return e.Addressed(key=key, to=to, event=e.CheckRerequested(head=suite.head_sha)) if to else None
 
 
 def pushed(payload: Payload, origin: Origin) -> e.Addressed | None:
@@ -144,11 +168,12 @@ def _ticket(repo: RepoRef, found: re.Match[str] | None) -> e.Address | None:
 
 
 ROUTES: dict[str, tuple[Callable[[Payload, Origin], e.Addressed | None], frozenset[str]]] = {
-    "issues": (changed, frozenset({"labeled", "unlabeled", "closed", "deleted", "transferred"})),
+    "issues": (changed, frozenset({"labeled", "unlabeled", "edited", "closed", "deleted", "transferred"})),
     "issue_comment": (commented, frozenset({"created"})),
     "pull_request": (closed, frozenset({"closed", "reopened"})),
     "pull_request_review": (reviewed, frozenset({"submitted", "dismissed"})),
-    "check_run": (pressed, frozenset({"requested_action"})),
+    "check_run": (pressed, frozenset({"requested_action", "rerequested"})),
+    "check_suite": (suite_rerequested, frozenset({"rerequested"})),
     "push": (pushed, frozenset({""})),
 }
 """For each event its handler and the actions that it is for."""

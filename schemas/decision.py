@@ -22,6 +22,8 @@ class Decision(Frozen):
     withdraw: tuple[str, ...] = ()
     again: bool = False
     """GitHub listens again: what waits for it is due now, and what it refused to post is tried once more."""
+    priority: int | None = None
+    """What the ticket's open entries have from now on."""
     why: str
 
 

@@ -68,6 +68,13 @@ class OpenPullRequest(_Effect, kind="open_pull_request"):
     body: str
 
 
+class ReadReview(_Effect, kind="read_review"):
+    """Read the line comments of a review."""
+
+    number: int
+    review: int
+
+
 class CloseIssue(_Effect, kind="close_issue"):
     """Close the issue as completed."""
 
@@ -109,12 +116,26 @@ class CancelRuns(_Effect, kind="cancel_runs"):
 class TrialCompose(_Effect, kind="trial_compose"):
     """Compose the tip onto the base's head without a push, and onto rivals that were asked to be reviewed before."""
 
-    branch: str = ""
     trial: int
     fork: Sha
     tip: Sha
+    branch: str = ""
+    base_ref: str
+    approved: tuple[Sha, Sha] | None = None
+    """Fork and tip of what was approved last: what differs from it is told."""
+
+
+class TakeBack(_Effect, kind="take_back"):
+    """Make the change request that takes the commits of the ticket `of` out of `base` (None: the branch's head today);
+    answered like a run of `task`."""
+
+    of: Name
+    task: Task
+    attempt: int
+    base: Sha | None
     base_ref: str
 
 
-OnGitHub = PostComment | UpdateStatus | PublishCheck | OpenPullRequest | CloseIssue
-Effect = Annotated[ReadRepository | OnGitHub | RunAgent | CancelRuns | TrialCompose, Field(discriminator="kind")]
+OnGitHub = PostComment | UpdateStatus | PublishCheck | OpenPullRequest | CloseIssue | ReadReview
+OfGit = TrialCompose | TakeBack
+Effect = Annotated[ReadRepository | OnGitHub | RunAgent | CancelRuns | OfGit, Field(discriminator="kind")]

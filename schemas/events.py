@@ -5,9 +5,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.acts import Act as Act
-from schemas.acts import DatedAct
+from schemas.acts import ButtonPressed as ButtonPressed
+from schemas.acts import CheckRerequested as CheckRerequested
+from schemas.acts import CommentAdded as CommentAdded
+from schemas.acts import DatedAct as DatedAct
+from schemas.acts import IssueEdited as IssueEdited
 from schemas.acts import PlaceChanged as PlaceChanged
 from schemas.acts import PullRequestReopened as PullRequestReopened
+from schemas.acts import ReviewRead as ReviewRead
+from schemas.acts import ReviewSubmitted as ReviewSubmitted
+from schemas.acts import RollbackAsked as RollbackAsked
 from schemas.acts import TicketEvent as TicketEvent
 from schemas.agent import Usage
 from schemas.base import Evidence, Frozen, Instant, Person, RepoRef, Sha
@@ -63,22 +70,6 @@ class IssueClosed(Act, kind="issue_closed"):
     how: Literal["closed", "deleted", "transferred"] = "closed"
 
 
-class CommentAdded(DatedAct, kind="comment_added"):
-    """A new comment on the issue or its pull request (edits never count)."""
-
-    comment: int
-    body: str
-
-
-class ReviewSubmitted(DatedAct, kind="review_submitted"):
-    """A pull-request review."""
-
-    review: int
-    state: Literal["approved", "changes_requested", "commented", "dismissed"]
-    head: Sha
-    body: str = ""
-
-
 class PullRequestClosed(Act, kind="pull_request_closed"):
     """The pull request was closed by somebody else than us, merged or not."""
 
@@ -103,14 +94,6 @@ class BaseMoved(TicketEvent, kind="base_moved"):
     by: str = ""
     policy: bool = False
     """Whether the push may have changed the policy file."""
-
-
-class ButtonPressed(DatedAct, kind="button_pressed"):
-    """A button on one of our check runs; `identifier` is the button's, `about` the check run's external id."""
-
-    identifier: str
-    about: str = ""
-    head: Sha
 
 
 # --- outcomes (performers) -------------------------------------------------------------------------------------------
@@ -185,6 +168,8 @@ class PullRequestOpened(TicketEvent, kind="pull_request_opened"):
 
     number: int
     head: Sha
+    at: Instant | None = None
+    """GitHub's time of the change, if it was there before."""
 
 
 class TrialComposed(TicketEvent, kind="trial_composed"):
@@ -195,6 +180,10 @@ class TrialComposed(TicketEvent, kind="trial_composed"):
     onto: Sha
     digest: str
     clean: bool
+    shifted: bool = False
+    """It is clean, but its patch against the base's head has another digest."""
+    interdiff: str = ""
+    """How the patch differs from the one that was approved last."""
     evidence: Evidence | None = None
     rival: str = ""
     """An open ticket, already asked to be reviewed, with which the tip conflicts."""
@@ -257,14 +246,13 @@ class Ticked(TicketEvent, kind="ticked"):
     at: Instant
 
 
-OnIssues = IssueLabelled | IssueUnlabelled | IssueClosed | CommentAdded
-OnBranches = ReviewSubmitted | PullRequestClosed | PullRequestReopened | BranchPushed | BaseMoved | ButtonPressed
+OnIssues = IssueLabelled | IssueUnlabelled | IssueClosed | IssueEdited | CommentAdded | RollbackAsked
+OnPulls = ReviewSubmitted | PullRequestClosed | PullRequestReopened | ButtonPressed | CheckRerequested
+OnBranches = BranchPushed | BaseMoved | PlaceChanged
 OfAgents = QuestionsAsked | ScopeSubmitted | PlanSubmitted | AgentDeclined | AgentFailed | RunSucceeded | RunFailed
 OfTheQueue = EntryLanded | EntryReturned | EntryReopened | LaneStopped | LaneOpened
-OfTheRest = (
-    PlaceChanged | RepositoryRead | RepositoryRefused | PullRequestOpened | TrialComposed | EffectGaveUp | Ticked
-)
-Event = Annotated[OnIssues | OnBranches | OfAgents | OfTheQueue | OfTheRest, Field(discriminator="kind")]
+OfTheRest = RepositoryRead | RepositoryRefused | PullRequestOpened | ReviewRead | TrialComposed | EffectGaveUp | Ticked
+Event = Annotated[OnIssues | OnPulls | OnBranches | OfAgents | OfTheQueue | OfTheRest, Field(discriminator="kind")]
 
 
 class Address(Frozen):

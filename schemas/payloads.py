@@ -68,6 +68,17 @@ class PayloadCheckRun(Frozen):
     id: int
     head_sha: str
     external_id: str | None = None
+    completed_at: str | None = None
+    app: int | None = Field(default=None, validation_alias=AliasPath("app", "id"))
+
+
+class PayloadCheckSuite(Frozen):
+    """check-suite."""
+
+    id: int
+    head_sha: str
+    head_branch: str | None = None
+    updated_at: str | None = None
     app: int | None = Field(default=None, validation_alias=AliasPath("app", "id"))
 
 
@@ -103,6 +114,8 @@ class Payload(Frozen):
     pull_request: PayloadPull | None = None
     review: PayloadReview | None = None
     check_run: PayloadCheckRun | None = None
+    check_suite: PayloadCheckSuite | None = None
+    changes: dict[str, object] = Field(default_factory=dict)
     button: str = Field(default="", validation_alias=AliasPath("requested_action", "identifier"))
     ref: str = ""
     before: str = ""

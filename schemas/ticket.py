@@ -76,12 +76,13 @@ class TaskProgress(Frozen):
 
 
 class PullRequest(Frozen):
-    """The ticket's pull request and the head that it shows."""
+    """The ticket's pull request and the head that it shows, since when by GitHub's clock (None: it was opened with it)."""
 
     number: int
     head: Sha
     closed: bool = False
     """By hand, without a merge."""
+    at: Instant | None = None
 
 
 class Approval(Frozen):
@@ -92,6 +93,14 @@ class Approval(Frozen):
     digest: str
     head: Sha
     at: Instant
+
+
+class Objection(Frozen):
+    """A review that asks for changes, until its author approves or it is dismissed."""
+
+    by: Person
+    review: int
+    body: str = ""
 
 
 class Ticket(Frozen):
@@ -139,6 +148,21 @@ class Ticket(Frozen):
     usage: Usage = Usage()
     pull_request: PullRequest | None = None
     approvals: tuple[Approval, ...] = ()
+    objections: tuple[Objection, ...] = ()
+    look_again: tuple[Person, ...] = ()
+    """Whose approval no longer counts, until they have been asked anew."""
+    hasty: tuple[int, ...] = ()
+    """Who was told, for this tip, that an approval came too soon after it was pushed."""
+    approved: tuple[Sha, Sha] | None = None
+    """Fork and tip of what was approved last, and how today's patch differs from it."""
+    interdiff: str = ""
+    pushed_by: tuple[int, ...] = ()
+    """The people, by id, who pushed to the branch."""
+    edited_by: str = ""
+    """Who changed the issue's text after it was taken on; the change is not read."""
+    priority: int = 0
+    rolls_back: str = ""
+    """The ticket whose landed commits this one takes back, by code."""
     waits_for: str = ""
     note: str = ""
     trial: int = 0

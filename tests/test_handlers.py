@@ -39,7 +39,7 @@ def run(about: Any, app: Any = None) -> dict[str, Any]:
 def test_a_label_carries_the_issue_and_says_nothing_about_permission() -> None:
     claimed = {**ALICE, "permission": "admin"}
     (found,) = translated("issues", "labeled", claimed, issue=ISSUE, label={"name": "interlock", "color": "fff"})
-    assert found.key == "issues:labeled:5:interlock:2026-01-02T03:04:05+00:00"
+    assert found.key == "issues:labeled:5:interlock:1:2026-01-02T03:04:05+00:00"
     assert found.to == e.Address(repo_id=7, issue=12)
     assert isinstance(found.event, e.IssueLabelled)
     assert (found.event.installation, found.event.body, found.event.repo.full_name) == (3, "", "octo/app")
@@ -92,6 +92,39 @@ def test_a_button_is_for_the_ticket_in_its_external_id(about: Any, issue: int | 
         [e.Address(repo_id=7, issue=issue, generation=generation)] if issue is not None else []
     )
     assert not translated("check_run", "requested_action", check_run=run(about, {"id": 2}), requested_action=button)
+
+
+def test_a_press_is_one_for_each_person_and_each_time_the_run_completes() -> None:
+    def key(sender: Any = ALICE, **more: Any) -> str:
+        at = {"completed_at": AT, **more}
+        (found,) = translated("check_run", "requested_action", sender, check_run={**run("octo/app#12/3@x"), **at},
+                              requested_action={"identifier": "retry"})  # fmt: skip
+        assert isinstance(found.event, e.ButtonPressed) and found.event.by.permission is None and found.event.late
+        return found.key
+
+    bob = {**ALICE, "id": 4, "login": "bob"}
+    assert key() == key() and len({key(), key(bob), key(completed_at="2026-01-02T03:04:06Z")}) == 3
+
+
+def test_what_is_ours_may_be_asked_for_anew() -> None:
+    (one,) = translated("check_run", "rerequested", check_run=run("octo/app#12~2/3@x"))
+    assert isinstance(one.event, e.CheckRerequested) and one.to == e.Address(repo_id=7, issue=12, generation=2)
+    suite = {"id": 21, "head_sha": A, "head_branch": "interlock/12", "updated_at": AT, "app": {"id": 1}}
+    (all_of_them,) = translated("check_suite", "rerequested", check_suite=suite)
+    assert all_of_them.event == one.event and all_of_them.to == e.Address(repo_id=7, issue=12, generation=1)
+    for foreign in ({"app": {"id": 2}}, {"head_branch": None}, {"head_branch": "main"}):
+        assert not translated("check_suite", "rerequested", check_suite={**suite, **foreign})
+    assert not translated("check_suite", "requested", check_suite=suite)
+    assert not translated("check_run", "rerequested", check_run=run("octo/app#12", {"id": 2}))
+
+
+def test_an_edit_of_the_issue_is_told_and_one_of_a_comment_is_nothing() -> None:
+    (found,) = translated("issues", "edited", issue=ISSUE, changes={"body": {"from": "x"}})
+    assert isinstance(found.event, e.IssueEdited) and found.to == e.Address(repo_id=7, issue=12)
+    assert not translated("issues", "edited", issue=ISSUE, changes={"labels": {}})
+    assert not translated("issues", "edited", OURSELVES, issue=ISSUE, changes={"body": {"from": "x"}})
+    comment = {"id": 9, "body": "/interlock stop", "user": ALICE, "created_at": AT}
+    assert not translated("issue_comment", "edited", issue=ISSUE, comment=comment, changes={"body": {"from": "hi"}})
 
 
 def test_a_push_is_to_a_ticket_s_branch_or_moves_a_base() -> None:

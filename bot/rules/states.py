@@ -22,7 +22,7 @@ _OVER = (T.DONE, T.DECLINED, T.CANCELLED)
 _RESUMABLE = (T.OPENED, T.CLARIFYING, T.ASKING, T.PLANNING, T.PROPOSED, T.BUILDING, T.TRIALING)
 
 TICKET_MOVES: Final = _moves(
-    (T.OPENED, {"read": T.CLARIFYING, "decline": T.DECLINED}),
+    (T.OPENED, {"read": T.CLARIFYING, "take back": T.BUILDING, "decline": T.DECLINED}),
     (T.CLARIFYING, {"ask": T.ASKING, "settle": T.PLANNING, "decline": T.DECLINED}),
     (T.ASKING, {"clarify": T.CLARIFYING, "plan": T.PLANNING}),
     (T.PLANNING, {"ask": T.ASKING, "propose": T.PROPOSED, "decline": T.DECLINED}),

@@ -15,7 +15,21 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from bot.standin import access, client, code, control, faults, git_http, hooks, lifecycle, pages, record, rest, verdicts
+from bot.standin import (
+    access,
+    client,
+    code,
+    control,
+    faults,
+    git_http,
+    hooks,
+    lifecycle,
+    pages,
+    record,
+    remarks,
+    rest,
+    verdicts,
+)
 from bot.standin.rest import Call
 from bot.standin.state import ApiError, Json, State
 
@@ -130,6 +144,7 @@ def application(state: State) -> web.Application:
     app = web.Application(client_max_size=512 * 2**20, middlewares=[faults.middleware(state)])
     app.add_routes(git_http.routes(state))
     app.add_routes(control.routes(state))
+    app.add_routes(remarks.routes(state))
     app.add_routes(faults.routes(state))
     app.add_routes(lifecycle.routes(state))
     for method, path, handler in _ROOT:

@@ -201,10 +201,11 @@ async def patch_issue(call: Call) -> web.Response:
     item = call.state.item(repo, call.number())
     who = call.caller.who
     if "title" in call.body or "body" in call.body:
+        changes = {n: {"from": getattr(item, n)} for n in ("title", "body") if n in call.body}
         item.title = call.body.get("title", item.title)
         item.body = call.body.get("body", item.body)
         item.updated = call.state.now()
-        hooks.issue(call.state, "edited", repo, item, who, changes={})
+        hooks.issue(call.state, "edited", repo, item, who, changes=changes)
     if call.body.get("state") == "closed" and item.state == "open":
         item.state_reason = call.body.get("state_reason") or "completed"
         hooks.close(call.state, repo, item, who)

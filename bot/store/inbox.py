@@ -57,11 +57,12 @@ def _named(name: str, generation: int) -> str:
 
 
 def _ticket_for(conn: Connection, to: Address, event: Event, now: datetime) -> str:
-    """The open ticket of an issue (or of one generation of it), a new one for a label, or none ("")."""
+    """The open ticket of an issue (or of one generation of it), for a late event the newest; a new one for a label, or
+    none ("")."""
     sql = "SELECT id, generation, open FROM tickets WHERE repo_id = ? AND issue = ? ORDER BY generation DESC"
     known = conn.execute(sql, (to.repo_id, to.issue)).fetchall()
     for row in known:
-        if row["open"] and to.generation in (None, row["generation"]):
+        if (row["open"] or event.late) and to.generation in (None, row["generation"]):
             return str(row["id"])
     if not isinstance(event, IssueLabelled):
         return ""
@@ -99,10 +100,10 @@ class Inbox(Part):
         """Whether a delivery of this guid was ever stored."""
         return await self.database.row("SELECT 1 FROM deliveries WHERE guid = ?", guid) is not None
 
-    async def awaited(self, to: Address) -> bool:
+    async def awaited(self, to: Address, *, late: bool = False) -> bool:
         """See bot.ports.Store."""
-        sql = "SELECT 1 FROM tickets WHERE repo_id = ? AND issue = ? AND open = 1"
-        return await self.database.row(sql, to.repo_id, to.issue) is not None
+        sql = "SELECT 1 FROM tickets WHERE repo_id = ? AND issue = ? AND (open = 1 OR ?)"
+        return await self.database.row(sql, to.repo_id, to.issue, late) is not None
 
     async def next_delivery(self, now: datetime) -> Delivery | None:
         """See bot.ports.Store. A postponed delivery holds up later ones, until its PATIENCE is used up."""

@@ -38,6 +38,8 @@ def _store(conn: Connection, seq: int, decision: Decision, text: str, now: datet
         # A ticket that waits for an entry which is not there would wait for ever.
         if not entries.enqueue(conn, entry, now):
             inbox.put_for(conn, ticket.id, f"{seq}:known:{entry.id}", entries.known_otherwise(entry), now)
+    if decision.priority is not None:
+        update(conn, "entries", "ticket = ? AND settled_at IS NULL", ticket.id, priority=decision.priority)
     for entry_id, by in decision.release:
         entries.release(conn, ticket.id, entry_id, by, now)
     # From here on its text is the chain's alone, where it can be erased.

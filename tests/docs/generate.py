@@ -18,6 +18,7 @@ from schemas import answers, ticket
 from schemas import lane as queue
 from schemas.policy import Policy
 from schemas.settings import Settings
+from tests.docs import messages
 
 DOCS = Path(__file__).parents[2] / "docs"
 TOOLS: dict[str, type[BaseModel]] = {
@@ -116,7 +117,7 @@ def pages() -> dict[Path, str]:
     harness = re.sub(r"<!-- generated: tools -->.*<!-- end -->", lambda _: block, harness, flags=re.DOTALL)
     return {
         DOCS / "states.md": states_page(), DOCS / "settings.md": settings_page(), DOCS / "policy.md": policy_page(),
-        DOCS / "metrics.md": metrics_page(), DOCS / "harness.md": harness,
+        DOCS / "metrics.md": metrics_page(), DOCS / "harness.md": harness, DOCS / "messages.md": messages.page(),
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 from bot.pipeline import notices
 from schemas.acts import How
 from schemas.events import IssueClosed
+from tests.docs import messages
 from tests.docs.generate import DOCS, pages
 
 ROOT = DOCS.parent
@@ -19,6 +20,14 @@ ROOT = DOCS.parent
 @pytest.mark.parametrize("path", sorted(pages()), ids=lambda path: path.name)
 def test_generated_pages_are_current(path: Path) -> None:
     assert path.read_text("utf-8") == pages()[path], "run python3 dev.py docs"
+
+
+def test_every_message_is_shown_and_short() -> None:
+    assert not messages.missing()
+    long = {
+        name: text for name, text in messages.SAMPLES if messages.visible_lines(text) > 8 and name != "pull_request"
+    }
+    assert not long
 
 
 def _rows(text: str) -> list[list[str]]:
