@@ -11,6 +11,12 @@ from pydantic import Field
 
 from schemas.base import CheckCommand, CiCheck, Evidence, Frozen, Glob, Instant, Kinded, Sha
 from schemas.change_request import ChangeRequest
+from schemas.landing import HeadRead as HeadRead
+from schemas.landing import Intent as Intent
+from schemas.landing import Merging as Merging
+from schemas.landing import QueueRead as QueueRead
+from schemas.landing import Wanted
+from schemas.landing import Way as Way
 
 
 class LaneState(StrEnum):
@@ -113,6 +119,7 @@ class NewEntry(Frozen):
     checks: tuple[CheckCommand, ...] = ()
     ci: tuple[CiCheck, ...] = ()
     ci_minutes: int = 60
+    landing: Wanted = "auto"
     rungs: Rungs = Rungs()
     priority: int = 0
     held: tuple[str, ...] = ()
@@ -155,16 +162,8 @@ class Carriage(Frozen):
     """For a series: what the ticket's own branch was on the remote, which is moved first."""
     dropped: tuple[tuple[str, Evidence], ...] = ()
     """For a rebase: the change requests that no longer fit, each with its conflict."""
-
-
-class Intent(Frozen):
-    """A push that will be made: moved by compare-and-swap, settled only by reading the remote back."""
-
-    ref: str
-    expected_old: Sha | None
-    new_oid: Sha
-    settled: bool = False
-    force: bool = False
+    removal: str = ""
+    """For GitHub's merge queue: the last time that it let go of the pull request before we asked; a later one is news."""
 
 
 class Search(Frozen):
@@ -200,6 +199,7 @@ class Train(Frozen):
     """Since when the repository's CI has been waited for, for the prefix that is asked now."""
     ci_asked: tuple[tuple[str, str], ...] = ()
     """Which of its checks were asked to run once more there, each with the result that it had then."""
+    way: Way = "push"
     intents: tuple[Intent, ...] = ()
 
 
@@ -273,23 +273,18 @@ class Checked(Kinded, kind="checked"):
 
 
 class Confirmed(Kinded, kind="confirmed"):
-    """Approvals and permissions were read again; refused entries leave the train, with the reason."""
+    """Approvals and permissions were read again; refused entries leave the train, with the reason.
+
+    `way` is how the rest lands. `made`: for each composed commit the one that GitHub made and signed of it. `removals`: see
+    Carriage.removal. `refusal`: the way is closed, which is nobody's fault, and why.
+    """
 
     refused: tuple[tuple[str, str], ...] = ()
     unknown: str = ""
-
-
-class HeadRead(Kinded, kind="head_read"):
-    """The remote was read back after a push (or after a restart with a prepared intent).
-
-    `contains`: the intent's commit is the remote's head or one of its ancestors. `refusal` is the remote's
-    own sentence when its rules rejected the push.
-    """
-
-    ref: str
-    head: Sha | None
-    contains: bool
+    way: Way = "push"
+    made: tuple[tuple[Sha, Sha], ...] = ()
+    removals: tuple[tuple[str, str], ...] = ()
     refusal: str = ""
 
 
-LaneEvent = Annotated[Composed | Checked | Confirmed | HeadRead, Field(discriminator="kind")]
+LaneEvent = Annotated[Composed | Checked | Confirmed | HeadRead | QueueRead, Field(discriminator="kind")]

@@ -98,6 +98,9 @@ class GitHubApp:
     ) -> None:
         self.app_id, self.slug = app_id, "interlock"
         self._key, self._clock = private_key, clock
+        self._graphql = (
+            f"{api_url.rstrip('/').removesuffix('/v3')}/graphql"  # an Enterprise Server has /api/v3 beside it
+        )
         self._apis = defaultdict[int | None, Api](lambda: Api(session, clock, self.slug, api_url))
         self._tokens = cachetools.TLRUCache[tuple[int, int], dict[str, Any], datetime](2048, _renewal, clock.wall)
         self._minting = asyncio.Lock()
@@ -129,18 +132,23 @@ class GitHubApp:
             return str(known["token"])
 
     async def call(self, repo: RepoRef, installation: int, method: str, path: str, body: Any = b"") -> Any:
-        """One REST call on a repository; `path` starts after /repos/owner/name. Errors as in bot.errors."""
+        """One REST call on a repository; `path` starts after /repos/owner/name, or is a whole address. Errors as in
+        bot.errors."""
         waits = iter(FRESH_RETRIES)
         while True:
             token = await self.token(repo, installation)
             try:
-                url = f"/repos/{repo.full_name}{path}"
+                url = path if "://" in path else f"/repos/{repo.full_name}{path}"
                 return (await self._apis[installation].send(method, url, body, jwt=None, token=token))[0]
             except Unauthorised as error:
                 self._tokens.pop((installation, repo.id), None)
                 if (wait := next(waits, None)) is None:
                     raise Transient(str(error)) from None
                 await asyncio.sleep(wait)
+
+    async def graphql(self, repo: RepoRef, installation: int, body: Any) -> Any:
+        """One GraphQL call with a repository's token; its errors are part of the answer."""
+        return await self.call(repo, installation, "POST", self._graphql, body)
 
     async def pages(self, repo: RepoRef, installation: int, path: str, key: str = "") -> list[Any]:
         """All pages of a listing."""

@@ -98,7 +98,8 @@ def entry_landed(turn: Turn, event: e.EntryLanded) -> None:
         _rebased(turn, event, event.onto)
     elif event.entry_kind == "series" and turn.may("finish"):
         turn.move("finish", f"landed as {event.commit[:12]}", wake_at=None, note="")
-        turn.set(landed=tuple(commit for _, commit in event.commits) or (event.commit,))
+        commits = tuple(commit for _, commit in event.commits) or (event.commit,)
+        turn.set(landed=tuple(dict.fromkeys(commits)), landed_by=event.way)
         turn.want(CloseIssue, "close-issue", issue=turn.ticket.issue)
 
 
@@ -134,7 +135,9 @@ def entry_returned(turn: Turn, event: e.EntryReturned) -> None:
 
 
 def lane_stopped(turn: Turn, event: e.LaneStopped) -> None:
-    """Nothing lands for now, and people are told why."""
+    """Nothing lands for now, and people are told why; with a comment, once, if it is their turn."""
+    if event.ask and event.why != turn.ticket.note:
+        turn.comment(f"lane:{turn.ticket.version}", messages.not_allowed(event.why))
     turn.set(note=event.why)
     turn.because(event.why)
 
@@ -225,4 +228,5 @@ def _land_if_approved(turn: Turn) -> None:
     checks = (*(check for item in ticket.tasks for check in item.task.checks), *ticket.policy.checks)
     gate = tuple({check.command: check for check in checks}.values())
     turn.put(f"{ticket.id}@{tip[:12]}.{ticket.trial}", ticket.base_lane, series=series, author=ticket.requester.login,
-             checks=gate, ci=ticket.policy.ci, ci_minutes=ticket.policy.ci_deadline_minutes)  # fmt: skip
+             checks=gate, ci=ticket.policy.ci, ci_minutes=ticket.policy.ci_deadline_minutes,
+             landing=ticket.policy.landing)  # fmt: skip

@@ -113,6 +113,12 @@ class Repository:
     statuses: dict[str, list[Json]] = field(default_factory=dict)
     suites: dict[str, int] = field(default_factory=dict)
     protected: dict[str, list[str]] = field(default_factory=dict)
+    rulesets: dict[int, Json] = field(default_factory=dict)
+    protection: dict[str, Json] = field(default_factory=dict)
+    verified: set[str] = field(default_factory=set)
+    queue: list[Json] = field(default_factory=list)
+    queue_held: bool = False
+    removals: dict[int, list[Json]] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -151,6 +157,7 @@ class State:
         self.deliveries: list[Json] = []
         self.requests: list[Json] = []
         self.faults: list[Json] = []
+        self.missing_operations: dict[str, str] = {}
         self.seq = 0
         self.offset = timedelta()
         self._ids = 1000

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from bot.standin import hooks, shapes
+from bot.standin import hooks, merge_queue, shapes
 from bot.standin.code import commit_of
 from bot.standin.rest import Call, page
 from bot.standin.state import ApiError, Json, Repository, State, invalid, stamp
@@ -189,4 +189,5 @@ def ci_said(state: State, repo: Repository, body: Json) -> None:
             "by": {"id": 15368, "slug": body["app"], "name": body["app"]},
             "rerequestable": body.get("rerequestable", False),
         }  # fmt: skip
+    merge_queue.advance(state, repo, repo.default_branch)
     state.touch()
