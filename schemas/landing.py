@@ -51,12 +51,12 @@ class HeadRead(Kinded, kind="head_read"):
 
 
 class QueueRead(Kinded, kind="queue_read"):
-    """GitHub's merge queue was read (and asked to take what it did not have). `refusal`: it takes nothing, and why."""
+    """GitHub's merge queue was read (and asked to take what it did not have), which has been waited for since then."""
 
     results: tuple[Merging, ...] = ()
+    since: Instant
     look_at: Instant
     head: Sha | None = None
-    refusal: str = ""
 
 
 class Draft(Frozen):

@@ -196,7 +196,7 @@ class Train(Frozen):
     search: Search = Search()
     verdict: str = ""
     ci_since: Instant | None = None
-    """Since when the repository's CI has been waited for, for the prefix that is asked now."""
+    """Since when the repository's CI (for the prefix that is asked now) or GitHub's merge queue has been waited for."""
     ci_asked: tuple[tuple[str, str], ...] = ()
     """Which of its checks were asked to run once more there, each with the result that it had then."""
     way: Way = "push"

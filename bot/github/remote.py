@@ -29,8 +29,9 @@ _CONFIG = {
     "core.fsyncObjectFiles": "true", "core.protectHFS": "true", "core.protectNTFS": "true", "gc.auto": "0",
     "core.hooksPath": "/dev/null", "transfer.fsckObjects": "false",
 }  # fmt: skip
-_REFUSED = re.compile(r"(?:GH0\d\d|pre-receive hook declined|remote rejected|protected branch)[^\n]*", re.I)
-_RULE = re.compile(r"^remote: (?:- |error: (?!GH))([^\n]*)", re.M)
+_CODE = re.compile(r"GH0\d\d[^\n]*")
+_REFUSED = re.compile(r"(?:pre-receive hook declined|remote rejected|protected branch)[^\n]*", re.I)
+_RULE = re.compile(r"^remote: (?:- |error: (?!GH|hook ))([^\n]*)", re.M)
 """GitHub names each broken rule on a line of its own: of rulesets with a dash, of classic protection as an error."""
 _RULES = re.compile(r"GH006|GH013")
 """Branch protection and rulesets; a push that holds a secret breaks a rule, too, and is the change's own fault."""
@@ -67,7 +68,7 @@ class GitHubRemote:
             return PushResult("ok")
         text = redacted(f"{out}\n{error}").strip()
         stale = any(sign in text for sign in ("stale info", "fetch first", "cannot lock ref"))
-        if not stale and (found := _REFUSED.search(text)):
+        if not stale and (found := _CODE.search(text) or _REFUSED.search(text)):
             rules = "; ".join(dict.fromkeys(rule.strip().rstrip(".") for rule in _RULE.findall(text)))
             said = ": ".join(filter(None, (found[0].strip().rstrip("."), rules)))
             return PushResult("closed" if _RULES.match(said) and "secret" not in said else "refused", said)

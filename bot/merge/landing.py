@@ -24,8 +24,8 @@ from schemas import lane as q
 from schemas.base import Evidence, Sha
 from schemas.landing import Draft, Merging, QueuedPull, Wanted, Way
 
-LOOK_SECONDS = 20.0
-"""Between two looks at GitHub's merge queue."""
+LOOK_SECONDS, MOST_SECONDS = 20.0, 120.0
+"""Between two looks at GitHub's merge queue: a tenth of the time that it has taken, within these bounds."""
 SUBMODULE = 0o160000
 
 
@@ -149,8 +149,11 @@ class Landings:
             except Rejected as error:
                 found = Merging(entry=entry.id, state="closed", evidence=Evidence(reason=str(error)))
             results.append(found)
-        look_at = self.clock.wall() + timedelta(seconds=LOOK_SECONDS)
-        return q.QueueRead(results=tuple(results), look_at=look_at, head=head)
+        now = self.clock.wall()
+        since = train.ci_since or now
+        pause = max(LOOK_SECONDS, min(MOST_SECONDS, (now - since).total_seconds() / 10))
+        look_at = now + timedelta(seconds=pause)
+        return q.QueueRead(results=tuple(results), since=since, look_at=look_at, head=head)
 
     async def _merging(
         self, landing: Landing, lane: q.Lane, remote: Remote, entry: q.Entry, carriage: q.Carriage

@@ -101,5 +101,5 @@ def queue_read(turn: LaneTurn, train: q.Train, event: q.QueueRead) -> None:
         else:
             turn.back(carriage.entry, *RETURNS[one.state], evidence)
     turn.why = "; ".join(said) or f"{len(kept)} in GitHub's merge queue"
-    rest = train.model_copy(update={"carriages": kept}) if kept else None
+    rest = train.model_copy(update={"carriages": kept, "ci_since": event.since}) if kept else None
     turn.set(train=rest, due=event.look_at if kept else None, head=event.head or turn.lane.head)
