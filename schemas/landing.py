@@ -72,11 +72,13 @@ class Draft(Frozen):
 
 class QueuedPull(Frozen):
     """A pull request as GitHub's merge queue has it. `removal` names the last time that the queue let go of it (empty:
-    never), `reason` says why and `failed` by which checks; `commit` is what it was merged as."""
+    never), `reason` says why and `failed` by which checks; `commit` is what it was merged as, or would be: its group's commit,
+    whose `group` is the branch of it."""
 
     id: str
     state: Literal["waiting", "merged", "closed", "out"]
     commit: Sha | None = None
+    group: str = ""
     removal: str = ""
     reason: str = ""
     failed: str = ""

@@ -5,6 +5,7 @@ appear in a log, an argument list or an address.
 """
 
 import asyncio
+import io
 from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -65,7 +66,8 @@ class Api(GitHubAPI):
     async def _request(self, method: str, url: str, headers: Any, body: bytes = b"") -> tuple[int, Any, bytes]:
         sent = {**headers, "X-GitHub-Api-Version": API_VERSION}
         follows = method == "GET"
-        async with self._session.request(method, url, headers=sent, data=body, allow_redirects=follows) as answer:
+        data = io.BytesIO(body) if body else body  # a large one is sent in parts
+        async with self._session.request(method, url, headers=sent, data=data, allow_redirects=follows) as answer:
             return answer.status, answer.headers, await answer.read()
 
 

@@ -18,37 +18,17 @@ RULES: Final = """query LandingRules($owner: String!, $name: String!, $ref: Stri
 MOVE: Final = "mutation MoveRef($input: UpdateRefsInput!) { updateRefs(input: $input) { clientMutationId } }"
 
 PULL: Final = """query QueuedPull($owner: String!, $name: String!, $number: Int!) {
-  repository(owner: $owner, name: $name) {
-    pullRequest(number: $number) {
-      id state isInMergeQueue mergeCommit { oid }
-      timelineItems(last: 1, itemTypes: [REMOVED_FROM_MERGE_QUEUE_EVENT]) {
-        nodes {
-          ... on RemovedFromMergeQueueEvent {
-            id reason actor { login }
-            beforeCommit {
-              statusCheckRollup {
-                contexts(first: 50) {
-                  nodes {
-                    ... on CheckRun { name conclusion }
-                    ... on StatusContext { context state }
-                  }
-                }
-              }
-            }
-          }
-        }
-      }
-    }
-  }
-}"""
+  repository(owner: $owner, name: $name) { pullRequest(number: $number) {
+    id state isInMergeQueue mergeCommit { oid } mergeQueueEntry { headCommit { oid } baseCommit { oid } }
+    timelineItems(last: 1, itemTypes: [REMOVED_FROM_MERGE_QUEUE_EVENT]) { nodes { ... on RemovedFromMergeQueueEvent {
+      id reason actor { login } beforeCommit { statusCheckRollup { contexts(first: 50) { nodes {
+        ... on CheckRun { name conclusion } ... on StatusContext { context state } } } } } } } } } } }"""
 
-ENQUEUE: Final = """mutation Enqueue($input: EnqueuePullRequestInput!) {
-  enqueuePullRequest(input: $input) { clientMutationId }
-}"""
+_ENQUEUE = "enqueuePullRequest(input: $input) { clientMutationId }"
+ENQUEUE: Final = f"mutation Enqueue($input: EnqueuePullRequestInput!) {{ {_ENQUEUE} }}"
 
-DEQUEUE: Final = """mutation Dequeue($input: DequeuePullRequestInput!) {
-  dequeuePullRequest(input: $input) { clientMutationId }
-}"""
+_DEQUEUE = "dequeuePullRequest(input: $input) { clientMutationId }"
+DEQUEUE: Final = f"mutation Dequeue($input: DequeuePullRequestInput!) {{ {_DEQUEUE} }}"
 
 
 async def ask(app: GitHubApp, repo: RepoRef, installation: int, document: str, **variables: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import cachetools
@@ -22,6 +22,7 @@ INLINE_BYTES = 1_000_000
 """How much text goes along with a tree; what is more, or no text, is sent as a blob of its own."""
 NOTHING = "0" * 40
 BYPASSES = ("always", "exempt")
+STATES: dict[str, Literal["merged", "closed", "out"]] = {"MERGED": "merged", "CLOSED": "closed", "OPEN": "out"}
 RED = ("FAILURE", "TIMED_OUT", "STARTUP_FAILURE", "CANCELLED", "ERROR")
 
 
@@ -132,17 +133,33 @@ class GitHubLanding:
         whose = {"owner": repo.owner, "name": repo.name, "number": known.pull_request.number}
         answer = await graphql.ask(self._app, repo, installation, graphql.PULL, **whose)
         pull = answer["repository"]["pullRequest"]
-        merged, queued, closed = pull["state"] == "MERGED", pull["isInMergeQueue"], pull["state"] == "CLOSED"
+        group = pull["mergeQueueEntry"] or {}
+        head, base = ((group.get(end) or {}).get("oid") for end in ("headCommit", "baseCommit"))
+        branch = f"{known.base_ref}/pr-{known.pull_request.number}-{base}"
         last = next(iter(pull["timelineItems"]["nodes"]), None) or {}
         by = (last.get("actor") or {}).get("login", "")
         rollup = (last.get("beforeCommit") or {}).get("statusCheckRollup") or {"contexts": {"nodes": []}}
         red = [one for one in rollup["contexts"]["nodes"] if (one.get("conclusion") or one.get("state")) in RED]
         return QueuedPull(
-            id=pull["id"], state="merged" if merged else "waiting" if queued else "closed" if closed else "out",
-            commit=(pull["mergeCommit"] or {}).get("oid") if merged else None, removal=last.get("id", ""),
+            id=pull["id"], state="waiting" if pull["isInMergeQueue"] else STATES[pull["state"]],
+            commit=head or (pull["mergeCommit"] or {}).get("oid"), removal=last.get("id", ""),
+            group=f"refs/heads/gh-readonly-queue/{branch}" if head and base else "",
             reason=f"{last.get('reason') or 'unknown'}{f' by {by}' if by else ''}" if last else "",
             failed=", ".join(str(one.get("name") or one.get("context")) for one in red),
         )  # fmt: skip
+
+    async def vouch(self, lane: str, commit: Sha, fault: str) -> None:
+        """See bot.merge.landing.Landing."""
+        repo, installation, _ = await self._place(lane)
+        path = f"/commits/{commit}/check-runs?check_name=interlock&filter=all"
+        runs = await self._app.pages(repo, installation, path, "check_runs")
+        if all((run["app"] or {}).get("id") != self._app.app_id for run in runs):
+            said = fault or "the patch is the one that was approved"
+            check = {
+                "name": "interlock", "head_sha": commit, "status": "completed", "external_id": f"group@{commit}",
+                "conclusion": "failure" if fault else "success", "output": {"title": said[:255], "summary": said},
+            }  # fmt: skip
+            await self._app.call(repo, installation, "POST", "/check-runs", check)
 
     async def enqueue(self, lane: str, pull: QueuedPull, head: Sha) -> None:
         """See bot.merge.landing.Landing."""

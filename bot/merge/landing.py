@@ -50,6 +50,9 @@ class Landing(Protocol):
     async def dequeue(self, lane: str, pull: QueuedPull) -> None:
         """Take it out again."""
 
+    async def vouch(self, lane: str, commit: Sha, fault: str) -> None:
+        """Report our check on a group's commit, once: some branches require it there, too."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Landings:
@@ -179,6 +182,7 @@ class Landings:
         if pull.state == "closed":
             return Merging(entry=entry.id, state="person", evidence=Evidence(reason="the pull request was closed"))
         if pull.state == "waiting":
+            await self._vouch(landing, lane, remote, entry, pull)
             return waiting
         if pull.removal != carriage.removal:
             return _let_go(entry.id, pull)
@@ -186,6 +190,12 @@ class Landings:
         await landing.enqueue(lane.key, pull, carriage.branch_old or carriage.commit)
         self.faults.reach("land:enqueue:after")
         return waiting
+
+    async def _vouch(self, landing: Landing, lane: q.Lane, remote: Remote, entry: q.Entry, pull: QueuedPull) -> None:
+        """Hold the group's commit against what was approved before GitHub merges it."""
+        if pull.commit is not None and pull.group and await remote.head(pull.group) == pull.commit:
+            found = await asyncio.to_thread(_merged, remote, entry, pull.commit)
+            await landing.vouch(lane.key, pull.commit, found.evidence.reason if found.evidence else "")
 
 
 def _let_go(entry: str, pull: QueuedPull) -> Merging:
@@ -212,7 +222,7 @@ def _merged(remote: Remote, entry: q.Entry, commit: Sha) -> Merging:
         if tree_digest(objects, tree_before(objects, one), tip.tree) == entry.series.digest:
             break
     else:
-        reason = f"GitHub's merge queue merged it as {commit}, whose patch is not the one that was approved"
+        reason = f"GitHub's merge queue made {commit} of it, whose patch is not the one that was approved"
         return Merging(entry=entry.id, state="person", evidence=Evidence(reason=reason))
     trailers = [change_of(one) for one in found]
     by = "trailers" if [*filter(None, trailers)] == [*filter(None, mine)] else "pull request"

@@ -202,9 +202,11 @@ def queued(state: State, repo: Repository, item: Item) -> Json:
         commit = {"statusCheckRollup": rollup} if removal["commit"] else None
         actor = {"login": removal["actor"].removesuffix("[bot]")}
         nodes = [{"id": removal["id"], "reason": removal["reason"], "actor": actor, "beforeCommit": commit}]
+    entry = next((one for one in repo.queue if one["number"] == item.number), None)
+    group = {"headCommit": {"oid": entry["group"]}, "baseCommit": {"oid": entry["base"]}} if entry else None
     return {
         "id": f"PR_{item.id}", "state": "MERGED" if item.merged else item.state.upper(),
-        "isInMergeQueue": any(one["number"] == item.number for one in repo.queue),
+        "isInMergeQueue": entry is not None, "mergeQueueEntry": group,
         "mergeCommit": {"oid": item.merge_commit} if item.merge_commit else None, "timelineItems": {"nodes": nodes},
     }  # fmt: skip
 

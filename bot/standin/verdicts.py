@@ -85,12 +85,14 @@ async def create_check(call: Call) -> web.Response:
     found: Json = {
         "id": call.state.next_id(), "head_sha": str(commit.id), "status": "queued", "name": "", "external_id": "",
         "started_at": call.body.get("started_at") or stamp(call.state.now()), "actions": [], "output": {},
+        "by": {"id": call.state.app.id if call.state.app else 0},
     }  # fmt: skip
     _check_fields(call, found)
     repo.checks[found["id"]] = found
     hooks.check(call.state, "created", repo, found, call.caller.who)
     if found["status"] == "completed":
         hooks.check(call.state, "completed", repo, found, call.caller.who)
+        merge_queue.advance(call.state, repo, repo.default_branch)
     return web.json_response(shapes.check_run(call.state, repo, found), status=201)
 
 
