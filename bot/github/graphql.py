@@ -40,6 +40,6 @@ async def ask(app: GitHubApp, repo: RepoRef, installation: int, document: str, *
         return data
     said = redacted("; ".join(str(error.get("message", "")) for error in errors))
     kinds = {error.get("type") or (error.get("extensions") or {}).get("code") for error in errors}
-    if "RATE_LIMITED" in kinds or None in kinds:  # an error of its own has no type
+    if kinds & {None, "RATE_LIMITED", "STALE_DATA"}:  # an error of GitHub's own has no type; what is stale is read anew
         raise Transient(f"GitHub's GraphQL API: {said}")
     raise Rejected(said)

@@ -53,9 +53,12 @@ async def asked(scene: World, path: str) -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def one_ticket(folder: Path, zygote: Zygote, *rulesets: Mapping[str, Any], **orders: Any) -> AsyncIterator[World]:
+async def one_ticket(
+    folder: Path, zygote: Zygote, *rulesets: Mapping[str, Any], policy: str = "", **orders: Any
+) -> AsyncIterator[World]:
     """A repository with rules; its one issue puts Apple on a list."""
-    async with world(folder, zygote, LIST_FILES, playbook(("line 2\n", "apple\n"), ("", ""))) as scene:
+    files = {**LIST_FILES, ".github/interlock.yml": LIST_FILES[".github/interlock.yml"] + policy}
+    async with world(folder, zygote, files, playbook(("line 2\n", "apple\n"), ("", ""))) as scene:
         await rule(scene, *rulesets)
         scene.orders.update({**QUICK, **orders})
         await scene.start()
@@ -137,9 +140,9 @@ async def test_killed_at_each_step_of_signed_commits(tmp_path: Path, zygote: Zyg
 
 @pytest.mark.slow
 async def test_a_foreign_push_comes_first_and_the_signed_commit_is_made_anew(tmp_path: Path, zygote: Zygote) -> None:
-    theirs = {**SIGNED, "branches": ["main"], "bypass": ["octo"]}
-    died = tmp_path / "died"
-    async with one_ticket(tmp_path, zygote, theirs, walk=str(died), only=["land:move:before"]) as scene:
+    """Here the policy wants signed commits; the ticket's own branch has none until it is moved to what will land."""
+    orders = {"walk": str(tmp_path / "died"), "only": ["land:move:before"]}
+    async with one_ticket(tmp_path, zygote, policy="landing: api\n", **orders) as scene:
         person = await scene.label("Put Apple", "on the list")
         await until_dead(scene, person)
         source = scene.folder / "source"
