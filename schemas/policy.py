@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import CheckCommand, CiCheck, Described, Glob
+from schemas.base import CheckCommand, CiCheck, Described, Environment, Glob
 from schemas.landing import Wanted
 from schemas.plan import Limits
 
@@ -73,6 +73,7 @@ class Policy(Described):
     """the permission that labelling, answering and commands need"""
     questions: Questions = Questions()
     approve: Approve = Approve()
+    environment: Environment = Environment()
     checks: tuple[PolicyCheck, ...] = ()
     """commands that must pass before anything lands"""
     ci: tuple[CiCheck, ...] = ()
