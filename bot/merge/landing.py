@@ -5,6 +5,7 @@ queue moves the ref itself: what it made is verified afterwards against what was
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -129,14 +130,11 @@ class Landings:
         contains = await asyncio.to_thread(_contains, remote, head, intent.new_oid)
         if contains:
             await asyncio.to_thread(consolidate, remote.git_dir)
-        closed = pushed.status == "closed"
-        again = closed and not contains and await self._otherwise(lane, train, wanted)
+        closed, again = pushed.status == "closed", False
+        if closed and not contains and self.landing is not None:
+            again = await self.landing.way(lane.key, wanted, fresh=True) != train.way
         refusal = pushed.message if closed or pushed.status == "refused" else ""
         return q.HeadRead(ref=intent.ref, head=head, contains=contains, refusal=refusal, allowed=closed, again=again)
-
-    async def _otherwise(self, lane: q.Lane, train: q.Train, wanted: Wanted) -> bool:
-        """Whether the branch's rules ask for another way by now."""
-        return self.landing is not None and await self.landing.way(lane.key, wanted, fresh=True) != train.way
 
     # --- GitHub's merge queue -------------------------------------------------------------------------------------
     async def follow(self, lane: q.Lane, train: q.Train, remote: Remote, entries: Sequence[q.Entry]) -> q.QueueRead:
@@ -195,7 +193,8 @@ class Landings:
         """Hold the group's commit against what was approved before GitHub merges it."""
         if pull.commit is not None and pull.group and await remote.head(pull.group) == pull.commit:
             found = await asyncio.to_thread(_merged, remote, entry, pull.commit)
-            await landing.vouch(lane.key, pull.commit, found.evidence.reason if found.evidence else "")
+            with contextlib.suppress(Rejected):  # without our check the queue goes on, or says what it misses
+                await landing.vouch(lane.key, pull.commit, found.evidence.reason if found.evidence else "")
 
 
 def _let_go(entry: str, pull: QueuedPull) -> Merging:
