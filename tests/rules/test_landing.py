@@ -51,7 +51,7 @@ def test_the_commits_that_github_made_are_what_is_intended() -> None:
     decided = confirmed(q.Confirmed(way="api", made=((B, D), (C, X))), "x", "y")
     train = decided.lane.train
     assert train is not None and train.tip == X and train.way == "api" and train.tree == T
-    assert [one.commits for one in train.carriages] == [(("x/1.1", D),), (("y/1.1", X),)]
+    assert [(one.commit, one.commits) for one in train.carriages] == [(D, (("x/1.1", D),)), (X, (("y/1.1", X),))]
     assert [one.new_oid for one in train.intents] == [X] and "GitHub made and signed" in decided.why
 
 
