@@ -103,6 +103,18 @@ async def done(scene: World, person: Person, way: str, changes: Sequence[str]) -
     return ticket
 
 
+async def foreign(scene: World, branch: str, path: str) -> None:
+    """Somebody else's commit."""
+    source = scene.folder / "source"
+    url = scene.github.url.replace("://", f"://octo:{scene.github._tokens['octo']}@")
+    (source / path).write_text("theirs\n")
+    author = ("-c", "user.name=O", "-c", "user.email=o@example.org")
+    push = ("push", "-q", f"{url}/octo/app.git", f"HEAD:refs/heads/{branch}")
+    for words in (("add", "-A"), (*author, "commit", "-qm", "Theirs"), push):
+        process = await asyncio.create_subprocess_exec("git", "-C", str(source), *words)
+        assert await process.wait() == 0
+
+
 async def verified(scene: World) -> list[bool]:
     commits = [one for one in await scene.get("/commits?sha=main") if one["sha"] != scene.repo.head]
     return [one["commit"]["verification"]["verified"] for one in commits]
@@ -139,24 +151,20 @@ async def test_killed_at_each_step_of_signed_commits(tmp_path: Path, zygote: Zyg
 
 
 @pytest.mark.slow
-async def test_a_foreign_push_comes_first_and_the_signed_commit_is_made_anew(tmp_path: Path, zygote: Zygote) -> None:
+async def test_a_foreign_push_wins_the_race_and_the_signed_commit_is_made_anew(tmp_path: Path, zygote: Zygote) -> None:
     """Here the policy wants signed commits; the ticket's own branch has none until it is moved to what will land."""
-    orders = {"walk": str(tmp_path / "died"), "only": ["land:move:before"]}
-    async with one_ticket(tmp_path, zygote, policy="landing: api\n", **orders) as scene:
+    async with one_ticket(tmp_path, zygote, policy="landing: api\n") as scene:
         person = await scene.label("Put Apple", "on the list")
-        await until_dead(scene, person)
-        source = scene.folder / "source"
-        (source / "other.txt").write_text("theirs\n")
-        url = scene.github.url.replace("://", f"://octo:{scene.github._tokens['octo']}@")
-        author = ("-c", "user.name=O", "-c", "user.email=o@example.org")
-        for words in (
-            ("add", "-A"),
-            (*author, "commit", "-qm", "Theirs"),
-            ("push", "-q", f"{url}/octo/app.git", "main"),
-        ):
-            done_ = await asyncio.create_subprocess_exec("git", "-C", str(source), *words)
-            assert await done_.wait() == 0
-        await scene.start()
+        await until(scene, None, lambda: _ours(scene))
+        await scene.github.control("faults", {"match": "/graphql", "delay": 3, "times": 2})
+        acting = asyncio.create_task(scene.until_closed(person))
+
+        async def moving() -> bool:  # the ticket's branch first; then the base, which is asked for and not moved yet
+            return sum("mutation MoveRef" in one["body"] for one in await asked(scene, "/graphql")) == 2
+
+        await until(scene, None, moving)
+        await foreign(scene, "main", "other.txt")
+        await acting
         await done(scene, person, "api", ["1.1"])
         assert await verified(scene) == [True, False]  # ours on top of theirs
 
@@ -208,15 +216,7 @@ async def test_a_rule_that_comes_between_the_gate_and_the_push_changes_the_way(t
 # --- GitHub's own merge queue ----------------------------------------------------------------------------------------
 async def foreign_pull(scene: World, path: str) -> int:
     """Somebody else's pull request."""
-    source = scene.folder / "source"
-    url = scene.github.url.replace("://", f"://octo:{scene.github._tokens['octo']}@")
-    (source / path).write_text("theirs\n")
-    author = ("-c", "user.name=O", "-c", "user.email=o@example.org")
-    words = [("checkout", "-q", "-b", "theirs"), ("add", "-A"), (*author, "commit", "-qm", "Theirs"),
-             ("push", "-q", f"{url}/octo/app.git", "theirs")]  # fmt: skip
-    for one in words:
-        process = await asyncio.create_subprocess_exec("git", "-C", str(source), *one)
-        assert await process.wait() == 0
+    await foreign(scene, "theirs", path)
     body = {"title": "Theirs", "head": "theirs", "base": "main"}
     made = await scene.github.as_user("bob", "POST", f"/repos/{scene.repo.full_name}/pulls", body)
     return int(made["number"])
