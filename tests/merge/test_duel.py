@@ -26,7 +26,7 @@ CHECK = "test -f common/0.txt"
 
 def _points() -> list[str]:
     """Every fault point that a run of the queue can pass, from the sources; those of its end last."""
-    steps = [Path(module.__file__).read_text() for module in (lander, landing)]
+    steps = [Path(str(module.__file__)).read_text() for module in (lander, landing)]
     pushed = re.findall(r'faults\.reach\("(land:(?:compose|check|push):[^"]+)"', "".join(steps))  # without GitHub
     modules = [Path(str(module.__file__)).read_text() for module in (store, queue)]
     names = list(chain.from_iterable(re.findall(r'database\.write\(f?"([^"]+)"', text) for text in modules))
