@@ -12,6 +12,18 @@ from bot.standin.rest import Call, page
 from bot.standin.state import ApiError, Json, Repository, State, User, stamp
 
 PASSED = ("success", "neutral", "skipped")
+PARAMETERS: dict[str, Json] = {
+    "merge_queue": {
+        "check_response_timeout_minutes": 60, "grouping_strategy": "ALLGREEN", "max_entries_to_build": 5,
+        "max_entries_to_merge": 5, "merge_method": "MERGE", "min_entries_to_merge": 1,
+        "min_entries_to_merge_wait_minutes": 5,
+    },
+    "pull_request": {
+        "dismiss_stale_reviews_on_push": False, "require_code_owner_review": False, "require_last_push_approval": False,
+        "required_approving_review_count": 0, "required_review_thread_resolution": False,
+    },
+}  # fmt: skip
+"""What a rule has where the scene does not say."""
 
 
 def matching(repo: Repository, ref: str) -> list[Json]:
@@ -158,7 +170,12 @@ def routes(state: State) -> list[web.RouteDef]:
         for one in body.get("rulesets", []):
             number = state.next_id()
             known = {"name": "rules", "branches": [repo.default_branch], "bypass": [], "rules": []}
-            repo.rulesets[number] = {**known, **one, "id": number}
+            made = {**known, **one, "id": number}
+            made["rules"] = [
+                {**rule, "parameters": {**PARAMETERS[rule["type"]], **rule.get("parameters", {})}}
+                if rule["type"] in PARAMETERS else rule for rule in made["rules"]
+            ]  # fmt: skip
+            repo.rulesets[number] = made
         repo.protection = body.get("protection", {})
         state.missing_operations = body.get("missing_operations", {})  # what an older Enterprise Server lacks
         state.touch()
