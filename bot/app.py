@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from bot.github.app import GitHubApp
 from bot.github.catchup import catch_up
 from bot.github.ci import GitHubCi, Place
 from bot.github.forge import KINDS, Forge
+from bot.github.landing import GitHubLanding
 from bot.github.people import GitHubConfirmer, GitHubPeople, ReviewReader
 from bot.github.read import RepositoryReader
 from bot.github.remote import Mirrors
@@ -142,11 +144,12 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
             harness=harness, remotes=mirrors.remote, area=sandbox.area, trees=trees, environments=environments, checker=checker,
             logs=settings.data_dir / "logs", clock=clock, faults=faults, write_prompt=prompts.write,
         )  # fmt: skip
+        place = partial(place_of, store, mirrors)
         lander = Lander(
             queue=store, remote=lambda lane: remote_of(store, mirrors, lane), checker=checker, clock=clock,
             owner=store.owner, confirmer=GitHubConfirmer(app, people, store.ticket), faults=faults,
             driver=settings.merge_driver, prober=SandboxChecker(sandbox, trees, environments, clock),
-            ci=GitHubCi(app, lambda lane: place_of(store, mirrors, lane)),
+            ci=GitHubCi(app, place), landing=GitHubLanding(app, place, store.ticket, clock),
             on_step=lambda _, event: metrics.lane_steps.labels(event.kind).inc(),
         )  # fmt: skip
         loop = Loop(

@@ -174,9 +174,10 @@ class Queue(Protocol):
 
 # --- git and checks --------------------------------------------------------------------------------------------------
 class PushResult(NamedTuple):
-    """What a push seemed to do; only reading back decides. `refused` carries the remote's own sentence."""
+    """What a push seemed to do; only reading back decides. `refused` carries the remote's own sentence; `closed`, too: the
+    branch's rules forbid it, and whoever may change them may lift it."""
 
-    status: Literal["ok", "stale", "refused", "unknown"]
+    status: Literal["ok", "stale", "refused", "closed", "unknown"]
     message: str = ""
 
 

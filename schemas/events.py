@@ -19,7 +19,7 @@ from schemas.acts import TicketEvent as TicketEvent
 from schemas.agent import Usage
 from schemas.base import Evidence, Frozen, Instant, Person, RepoRef, Sha
 from schemas.change_request import ChangeRequest
-from schemas.lane import EntryState, ErrorClass
+from schemas.lane import EntryState, ErrorClass, Way
 from schemas.plan import Fault, Plan, Question, Scope
 from schemas.policy import Policy
 
@@ -209,6 +209,7 @@ class EntryLanded(EntryEvent, kind="entry_landed"):
     digest: str = ""
     verdict: str = ""
     onto: Sha | None = None
+    way: Way = "push"
     dropped: tuple[tuple[str, Evidence], ...] = ()
 
 
@@ -227,10 +228,11 @@ class EntryReopened(EntryEvent, kind="entry_reopened"):
 
 
 class LaneStopped(TicketEvent, kind="lane_stopped"):
-    """The lane is frozen or paused; nothing of this ticket lands until it is open again."""
+    """Nothing of this ticket lands for now, and why: the lane is frozen or paused, or GitHub must do something. `ask`: people."""
 
     lane: str
     why: str
+    ask: bool = False
 
 
 class LaneOpened(TicketEvent, kind="lane_opened"):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.base import CheckCommand, CiCheck, Described, Environment, Glob
+from schemas.landing import Wanted
 from schemas.plan import Limits
 
 WhoMay = Literal["admin", "write"]
@@ -95,6 +96,9 @@ class Policy(Described):
     models: Models = Models()
     merge: Literal["rebase", "squash"] = "rebase"
     """how an approved ticket lands on the base branch"""
+    landing: Wanted = "auto"
+    """the way onto a protected base branch: push (the App may bypass the rules), api (commits that GitHub makes and signs),
+    merge_queue (GitHub's own); auto takes what the branch's rules ask for"""
     rungs: Literal["line", "safe", "driver"] = "line"
     """how far a conflict may climb before its author is asked: git's line merge; changes that only touch, and union files;
     the operator's merge driver. What a higher rung merged lands only behind a green check"""

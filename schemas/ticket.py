@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from schemas.agent import Usage
 from schemas.base import Evidence, Frozen, Instant, Name, Person, RepoRef, Sha
+from schemas.landing import Way
 from schemas.plan import Answer, Fault, Plan, PlanApproval, Question, Scope, Task
 from schemas.policy import Policy
 
@@ -169,6 +170,7 @@ class Ticket(Frozen):
     trial_running: bool = False
     rebasing: bool = False
     landed: tuple[Sha, ...] = ()
+    landed_by: Way = "push"
     wake_at: Instant | None = None
     suspended: bool = False
     """GitHub lets the App do nothing here for now."""

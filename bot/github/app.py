@@ -4,6 +4,7 @@ Nobody else sends a request there. Tokens are bot.github.tokens', pauses and bud
 """
 
 import contextlib
+import io
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -104,7 +105,8 @@ class Api(GitHubAPI):
             sent["If-None-Match"] = kept.etag
         here = url
         for _ in range(REDIRECTS + 1):
-            async with self._session.request(method, here, headers=sent, data=body, allow_redirects=False) as answer:
+            data = io.BytesIO(body) if body else body  # a large one is sent in parts
+            async with self._session.request(method, here, headers=sent, data=data, allow_redirects=False) as answer:
                 status, heads, content = answer.status, answer.headers, await answer.read()
             self.limits.heard(status, heads, content)
             there = urljoin(here, heads.get("Location", ""))
@@ -143,6 +145,8 @@ class GitHubApp:
     def __init__(self, *, app_id: int, sign: Sign, api_url: str, session: aiohttp.ClientSession, clock: Clock) -> None:
         self.app_id, self.slug = app_id, "interlock"
         self._sign, self._clock = sign, clock
+        # An Enterprise Server has /api/v3 beside it.
+        self._graphql = f"{api_url.rstrip('/').removesuffix('/v3')}/graphql"
         self._apis = defaultdict[int | None, Api](lambda: Api(session, clock, self.slug, api_url))
         self._tokens = Tokens(self._mint, clock)
         self._missing = cachetools.TTLCache[tuple[int, int], datetime](1024, 600, lambda: clock.wall().timestamp())
@@ -184,9 +188,11 @@ class GitHubApp:
         self, repo: RepoRef, installation: int, method: str, path: str, body: Any = b"",
         importance: Importance = Importance.LAND,
     ) -> Any:  # fmt: skip
-        """One REST call on a repository; `path` starts after /repos/owner/name. Errors as in bot.errors.
+        """One REST call on a repository; `path` starts after /repos/owner/name, or is a whole address. Errors as in
+        bot.errors.
 
-        Writes wait for their turn, and a POST counts as one that creates content. Whoever repeats one looks it up first.
+        Writes wait for their turn, and a POST counts as one that creates content (git's objects are none). Whoever repeats
+        one looks it up first.
         """
         try:
             found = await self._sent(repo, installation, method, path, body, importance)
@@ -200,12 +206,13 @@ class GitHubApp:
         self, repo: RepoRef, installation: int, method: str, path: str, body: Any, importance: Importance
     ) -> Any:
         api, purpose = self._apis[installation], purpose_of(method, path)
+        asks = isinstance(body, dict) and str(body.get("query", "")).startswith("query")  # of GraphQL
         for wait in (*FRESH_RETRIES, 0.0):
             token = await self._tokens.get(repo, installation, purpose)
-            writing = api.limits.turn(importance, creates=method == "POST")
+            writing = api.limits.turn(importance, creates=method == "POST" and not path.startswith("/git/"))
             try:
-                async with writing if method != "GET" else contextlib.nullcontext():
-                    url = f"/repos/{repo.full_name}{path}"
+                async with writing if method != "GET" and not asks else contextlib.nullcontext():
+                    url = path if "://" in path else f"/repos/{repo.full_name}{path}"
                     return (await api.send(method, url, body, jwt=None, token=token.value))[0]
             except (Unauthorised, Unpermitted) as error:
                 refused = error
@@ -230,6 +237,10 @@ class GitHubApp:
             raise Away(
                 f"{error}, for the whole repository; that is believed after {MISSING}", MISSING.total_seconds() / 6
             )
+
+    async def graphql(self, repo: RepoRef, installation: int, body: Any) -> Any:
+        """One GraphQL call with a repository's token; its errors are part of the answer."""
+        return await self.call(repo, installation, "POST", self._graphql, body)
 
     async def pages(self, repo: RepoRef, installation: int, path: str, key: str = "") -> list[Any]:
         """All pages of a listing."""

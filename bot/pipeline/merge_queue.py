@@ -102,7 +102,8 @@ def entry_landed(turn: Turn, event: e.EntryLanded) -> None:
         _rebased(turn, event, event.onto)
     elif event.entry_kind == "series" and turn.may("finish"):
         turn.move("finish", f"landed as {event.commit[:12]}", wake_at=None, note="")
-        turn.set(landed=tuple(commit for _, commit in event.commits) or (event.commit,))
+        commits = tuple(commit for _, commit in event.commits) or (event.commit,)
+        turn.set(landed=tuple(dict.fromkeys(commits)), landed_by=event.way)
         turn.want(CloseIssue, "close-issue", issue=turn.ticket.issue)
         late = [item for item in turn.ticket.tasks if item.state is not TaskState.LANDED]
         for item in late:
@@ -148,7 +149,9 @@ def entry_returned(turn: Turn, event: e.EntryReturned) -> None:
 
 
 def lane_stopped(turn: Turn, event: e.LaneStopped) -> None:
-    """Nothing lands for now, and people are told why."""
+    """Nothing lands for now, and people are told why; with a comment, once, if it is their turn."""
+    if event.ask and event.why != turn.ticket.note:
+        turn.comment(f"lane:{turn.ticket.version}", messages.not_allowed(event.why))
     turn.set(note=event.why)
     turn.because(event.why)
 

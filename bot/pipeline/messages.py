@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from bot.pipeline import notices
 from bot.rules.sanitise import quote_safe
 from schemas.base import Evidence
+from schemas.landing import Way
 from schemas.plan import Plan, Question, Task
 from schemas.ticket import TaskProgress, TaskState, Ticket, TicketState
 
@@ -37,6 +38,12 @@ _MARK: dict[TaskState, str] = {
     TaskState.FAILED: "needs a person",
     TaskState.QUARANTINED: "needs a person",
     TaskState.CANCELLED: "cancelled",
+}
+
+_BY: dict[Way, str] = {
+    "push": "",
+    "api": ", in commits that GitHub signed",
+    "merge_queue": ", by GitHub's merge queue; checked afterwards: it is what was approved",
 }
 
 
@@ -79,7 +86,7 @@ def status(ticket: Ticket) -> str:
         one_line(ticket.notice, 400),
         f"Waits for {ticket.waits_for}, which changes the same lines and was first." if ticket.waits_for else "",
         f"Pull request #{ticket.pull_request.number}" if ticket.pull_request else "",
-        f"On `{ticket.base_ref}` as {ticket.landed[-1]}." if ticket.landed else "",
+        f"On `{ticket.base_ref}` as {ticket.landed[-1]}{_BY[ticket.landed_by]}." if ticket.landed else "",
         one_line(ticket.note, 400) if over or ticket.state is TicketState.LANDING else "",
         one_line(notices.paused(ticket), 400),
         notices.silence(ticket),
@@ -225,6 +232,11 @@ def not_landed(ticket: Ticket, reason: str) -> str:
     """Approved, yet refused at the end."""
     said = f"The approved change could not be brought to `{ticket.base_ref}`: {one_line(reason, 600)}"
     return your_turn(said, "mend that, then `/interlock resume`.")
+
+
+def not_allowed(why: str) -> str:
+    """The branch's rules are in the way."""
+    return your_turn(one_line(why, 600), "change that; then it goes on by itself.", "A maintainer")
 
 
 def pull_request_closed(by: str) -> str:

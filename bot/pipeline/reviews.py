@@ -121,4 +121,5 @@ def land_if_approved(turn: Turn) -> None:
     checks = (*(check for item in ticket.tasks for check in item.task.checks), *ticket.policy.checks)
     gate = tuple({check.command: check for check in checks}.values())
     turn.put(f"{ticket.id}@{tip[:12]}.{ticket.trial}", ticket.base_lane, series=series, author=ticket.requester.login,
-             checks=gate, ci=ticket.policy.ci, ci_minutes=ticket.policy.ci_deadline_minutes)  # fmt: skip
+             checks=gate, ci=ticket.policy.ci, ci_minutes=ticket.policy.ci_deadline_minutes,
+             landing=ticket.policy.landing)  # fmt: skip

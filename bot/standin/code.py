@@ -9,6 +9,7 @@ from aiohttp import web
 
 from bot.standin import hooks, shapes
 from bot.standin.rest import Call, page
+from bot.standin.rulesets import guarded
 from bot.standin.state import ApiError, Item, Json, Repository, invalid
 
 
@@ -48,6 +49,7 @@ async def create_ref(call: Call) -> web.Response:
         if name in repo.refs():
             raise ApiError(422, "Reference already exists")
         commit = commit_of(repo, sha)
+        guarded(call.state, repo, name, None, str(commit.id), call.caller.who)
         repo.git().references.create(name, commit.id)
         hooks.push(call.state, repo, name, None, str(commit.id), call.caller.who)
     return web.json_response(_ref(call, repo, name, str(commit.id)), status=201)

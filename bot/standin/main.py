@@ -21,13 +21,17 @@ from bot.standin import (
     code,
     control,
     faults,
+    git_data,
     git_http,
+    graphql,
     hooks,
     lifecycle,
+    merge_queue,
     pages,
     record,
     remarks,
     rest,
+    rulesets,
     verdicts,
 )
 from bot.standin.rest import Call
@@ -54,6 +58,13 @@ _REPO: list[tuple[str, str, Handler]] = [
     ("GET", "/git/ref/{ref:.+}", code.get_ref),
     ("POST", "/git/refs", code.create_ref),
     ("DELETE", "/git/refs/{ref:.+}", code.delete_ref),
+    ("PATCH", "/git/refs/{ref:.+}", git_data.update_ref),
+    ("POST", "/git/blobs", git_data.create_blob),
+    ("POST", "/git/trees", git_data.create_tree),
+    ("POST", "/git/commits", git_data.create_commit),
+    ("GET", "/rules/branches/{branch:.+}", rulesets.branch_rules),
+    ("GET", "/rulesets/{ruleset:\\d+}", rulesets.get_ruleset),
+    ("GET", "/branches/{branch:.+}/protection", rulesets.get_protection),
     ("GET", "/commits", code.list_commits),
     ("GET", "/commits/{sha}/check-runs", verdicts.list_checks),
     ("GET", "/commits/{sha}/status", verdicts.combined_status),
@@ -83,6 +94,7 @@ _ROOT: list[tuple[str, str, Handler]] = [
     ("GET", "/app/hook/deliveries", rest.list_deliveries),
     ("POST", "/app/hook/deliveries/{delivery:\\d+}/attempts", rest.redeliver),
     ("GET", "/users/{login}", rest.get_user),
+    ("POST", "/graphql", graphql.answer),
 ]
 
 
@@ -143,10 +155,8 @@ def application(state: State) -> web.Application:
     """All routes."""
     app = web.Application(client_max_size=512 * 2**20, middlewares=[faults.middleware(state)])
     app.add_routes(git_http.routes(state))
-    app.add_routes(control.routes(state))
-    app.add_routes(remarks.routes(state))
-    app.add_routes(faults.routes(state))
-    app.add_routes(lifecycle.routes(state))
+    for part in (control, remarks, faults, lifecycle, rulesets, merge_queue):
+        app.add_routes(part.routes(state))
     for method, path, handler in _ROOT:
         app.router.add_route(method, path, _wrap(state, handler))
     for method, path, handler in _REPO:

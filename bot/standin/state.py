@@ -124,6 +124,12 @@ class Repository:
     protected: dict[str, list[str]] = field(default_factory=dict)
     pushed: datetime | None = None
     renamed_branches: dict[str, str] = field(default_factory=dict)
+    rulesets: dict[int, Json] = field(default_factory=dict)
+    protection: dict[str, Json] = field(default_factory=dict)
+    verified: set[str] = field(default_factory=set)
+    queue: list[Json] = field(default_factory=list)
+    queue_held: bool = False
+    removals: dict[int, list[Json]] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -162,6 +168,7 @@ class State:
         self.deliveries: list[Json] = []
         self.requests: list[Json] = []
         self.faults: list[Json] = []
+        self.missing_operations: dict[str, str] = {}
         self.seq = 0
         self.offset = timedelta()
         self.began, self.pace = datetime.now(UTC), 1.0

@@ -69,6 +69,10 @@ SAMPLES: list[tuple[str, str]] = [
     ("base_forced", messages.base_forced(TICKET)),
     ("branch_lost", messages.branch_lost(TICKET, "deleted", "bob")),
     ("not_landed", messages.not_landed(TICKET, "the remote refused the push: GH006")),
+    (
+        "not_allowed",
+        messages.not_allowed("GitHub refuses the push to main: changes must be made through a pull request"),
+    ),
     ("pull_request_closed", messages.pull_request_closed("bob")),
     ("gave_up", messages.gave_up("open pull request", "GitHub answered 403")),
     ("pressed_in_vain", replies.pressed_in_vain("eve", "eve may not write here")),
