@@ -13,9 +13,8 @@ from bot.rules import policy
 from bot.rules.budgets import outline
 from schemas.effects import Effect
 from schemas.events import RepositoryRead, RepositoryRefused
-from schemas.policy import Policy
+from schemas.policy import ServerPolicy
 
-POLICY_PATH = ".github/interlock.yml"
 MAX_OUTLINE_FILES = 200_000
 
 
@@ -24,8 +23,8 @@ class RepositoryReader:
 
     kinds = frozenset({"read_repository"})
 
-    def __init__(self, app: GitHubApp, people: GitHubPeople, remotes: Remotes) -> None:
-        self._app, self._people, self._remotes = app, people, remotes
+    def __init__(self, app: GitHubApp, people: GitHubPeople, remotes: Remotes, server: ServerPolicy) -> None:
+        self._app, self._people, self._remotes, self._server = app, people, remotes, server
 
     async def perform(self, effect: Effect, lease: Lease) -> Performed:
         """See bot.ports.Performer."""
@@ -48,19 +47,18 @@ class RepositoryReader:
         if await remote.head("refs/heads/interlock") is not None:
             return "A branch named `interlock` is in the way of ours (interlock/...); rename it, then label again."
         single = await self._people.single_writer(effect.repo, effect.installation)
-        read = await asyncio.to_thread(_look, remote.git_dir, effect.ticket, branch, head)
+        read = await asyncio.to_thread(_look, remote.git_dir, effect.ticket, branch, head, self._server)
         return read.model_copy(update={"single_writer": single})
 
 
-def _look(git_dir: Path, ticket: str, branch: str, head: str) -> RepositoryRead:
+def _look(git_dir: Path, ticket: str, branch: str, head: str, server: ServerPolicy) -> RepositoryRead:
     tree = pygit2.Repository(str(git_dir))[head].peel(pygit2.Tree)
-    blob = tree[POLICY_PATH] if POLICY_PATH in tree else None  # noqa: SIM401 (a tree has no get)
-    found = policy.read(blob.data if isinstance(blob, pygit2.Blob) else b"")
-    used, note = found, ""
-    if isinstance(used, str):
-        used, note = Policy(), f"{POLICY_PATH} is not used: {used}. The defaults apply."
+    blob = tree[policy.PATH] if policy.PATH in tree else None  # noqa: SIM401 (a tree has no get)
+    held = policy.effective(blob.data if isinstance(blob, pygit2.Blob) else b"", server)
     text = outline(paths(tree)).encode("utf-8", "replace").decode()  # names in a tree need not be UTF-8
-    return RepositoryRead(ticket=ticket, base_ref=branch, base=head, policy=used, policy_note=note, outline=text)
+    return RepositoryRead(
+        ticket=ticket, base_ref=branch, base=head, policy=held.policy, policy_note=held.note, outline=text
+    )
 
 
 def paths(tree: pygit2.Tree) -> list[str]:

@@ -77,7 +77,7 @@ def status(ticket: Ticket) -> str:
         f"**{ticket.scope.kind}:** {one_line(ticket.scope.goal)}" if ticket.scope else "",
         *(_task_line(item) for item in ticket.tasks),
         f"{hidden} hidden characters of the issue's text were left out." if hidden else "",
-        one_line(ticket.policy_note),
+        one_line(ticket.policy_note, 300),
         f"Waits for {ticket.waits_for}, which changes the same lines and was first." if ticket.waits_for else "",
         f"Pull request #{ticket.pull_request.number}" if ticket.pull_request else "",
         f"On `{ticket.base_ref}` as {ticket.landed[-1]}." if ticket.landed else "",
@@ -112,7 +112,7 @@ def plan(ticket: Ticket, made: Plan, notes: Sequence[str]) -> str:
         lines.append(f"{_named(task, 100)} — {_some(task.owns, 6)}{after}")
     commands = {check.command for checks in (ticket.policy.checks, *(t.checks for t in made.tasks)) for check in checks}
     lines.append("Checks: " + (", ".join(f"`{c}`" for c in sorted(commands)) or "**none: nothing will be tested**"))
-    lines += [one_line(note) for note in notes]
+    lines += [one_line(note, 300) for note in (*notes, ticket.policy_note) if note]
     ask = f"approve it, or say `/interlock replan <why>`.\n\n    /interlock approve {made.hash[:12]}"
     return _ask("\n".join(lines), ask)
 
