@@ -14,6 +14,7 @@ COMMANDS = {
     "audit": "Show, verify and export the record of every decision",
     "bench": "Measure the merge queue beside its peers",
     "demo": "Run the main job on this machine, with the real Copilot CLI",
+    "doctor": "Check everything that the server needs",
     "merge": "Land change requests on a local branch, without GitHub",
     "queue": "What waits, what failed and why; retry, release or drop it",
     "replay": "Compose what landed anew, and require the same commits",

@@ -22,6 +22,7 @@ from typing import Literal
 
 from bot.errors import Misconfigured
 from bot.ports import CheckVerdict, Clock
+from bot.rules.doctor import sandbox_trouble
 from bot.rules.sanitise import redacted
 from bot.runners import workspace
 from schemas.base import CheckCommand, Evidence, Sha
@@ -137,8 +138,7 @@ class Sandbox:
             probe = _PROBE.format(secret=secret.name, pid=os.getpid())
             done = await self.run(probe, Path(folder), timeout=20)
         if "probe-began" not in done.output:
-            text = done.output.strip()[-300:]
-            return [f"bubblewrap does not start here ({text}): allow user namespaces, or run as root"]
+            return [sandbox_trouble(done.output.strip()[-300:])]
         return [line.removeprefix("ESCAPE ") for line in done.output.splitlines() if line.startswith("ESCAPE ")]
 
 

@@ -103,9 +103,10 @@ def _by_jwt(state: State, value: str) -> App:
 
 def mint(state: State, app: App, body: Json) -> Json:
     """A new installation token, narrowed as asked. Raises ApiError 422 for more than was granted."""
-    wanted = body.get("permissions") or app.permissions
+    granted = app.more.get("granted", app.permissions)
+    wanted = body.get("permissions") or granted
     for name, level in wanted.items():
-        if _LEVELS.get(level, 9) > _LEVELS.get(app.permissions.get(name, ""), 0):
+        if _LEVELS.get(level, 9) > _LEVELS.get(granted.get(name, ""), 0):
             raise ApiError(422, "The permissions requested are not granted to this installation.")
     repositories: set[int] | None = None
     if body.get("repository_ids"):

@@ -20,7 +20,7 @@ def emit(state: State, event: str, action: str | None, repo: Repository, sender:
     """Queue one delivery to the App."""
     state.touch()
     app = state.app
-    if app is None or not app.webhook_url:
+    if app is None or not app.webhook_url or not app.installation:
         return
     payload: Json = {"action": action, **body} if action else {**body}
     payload |= {

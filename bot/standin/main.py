@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from bot.standin import access, client, code, control, git_http, hooks, pages, rest, verdicts
+from bot.standin import access, client, code, control, git_http, hooks, pages, registration, rest, verdicts
 from bot.standin.rest import Call
 from bot.standin.state import ApiError, Json, State
 
@@ -122,11 +122,12 @@ def application(state: State) -> web.Application:
     app = web.Application(client_max_size=512 * 2**20)
     app.add_routes(git_http.routes(state))
     app.add_routes(control.routes(state))
-    for method, path, handler in _ROOT:
+    for method, path, handler in [*_ROOT, *registration.ROOT]:
         app.router.add_route(method, path, _wrap(state, handler))
-    for method, path, handler in _REPO:
+    for method, path, handler in [*_REPO, *registration.REPO]:
         app.router.add_route(method, f"/repos/{{owner}}/{{repo}}{path}", _wrap(state, handler))
         app.router.add_route(method, f"/repositories/{{repo_id:\\d+}}{path}", _wrap(state, handler))
+    app.add_routes(registration.routes(state))
     app.add_routes(pages.routes(state))
 
     async def unknown(call: Call) -> web.Response:

@@ -56,6 +56,7 @@ class App:
     installation: int
     bot: User
     permissions: Json
+    more: Json = field(default_factory=dict)
 
 
 @dataclass
@@ -142,10 +143,12 @@ class State:
     def __init__(self, data: Path) -> None:
         self.data = data
         self.url = ""
+        self.prefix = ""
         self.users: dict[str, User] = {}
         self.user_tokens: dict[str, User] = {}
         self.app: App | None = None
         self.tokens: dict[str, Token] = {}
+        self.codes: dict[str, tuple[datetime, str]] = {}
         self.repositories: dict[int, Repository] = {}
         self.renamed: dict[str, int] = {}
         self.deliveries: list[Json] = []
