@@ -14,6 +14,8 @@ from schemas.settings import Provider, Settings
 
 PREFIX = "INTERLOCK_"
 FILE = "settings.yml"
+MANIFEST = Path(__file__).parents[2] / "app.yml"
+"""What the App is and may do, as GitHub registers it."""
 PROVIDER = {
     "base_url": "COPILOT_PROVIDER_BASE_URL", "type": "COPILOT_PROVIDER_TYPE", "api_key": "COPILOT_PROVIDER_API_KEY",
     "model": "COPILOT_MODEL",

@@ -18,7 +18,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from bot.app import bundled_cli, checked, policy_of
-from bot.cli.configuration import read_model, read_settings
+from bot.cli.configuration import MANIFEST, read_model, read_settings
 from bot.cli.text import echo_json, one_line, plain
 from bot.clock import SystemClock
 from bot.errors import InterlockError, Misconfigured, Rejected, Transient
@@ -33,7 +33,6 @@ from bot.store.database import examined
 from schemas.policy import ServerPolicy
 from schemas.settings import Provider, Settings
 
-MANIFEST = Path(__file__).parents[2] / "app.yml"
 MOST = 25
 """Repositories looked at, unless they are named."""
 SECONDS = 30.0

@@ -21,6 +21,7 @@ COMMANDS = {
     "rollback": "Take a landed change back",
     "schema": "Print a JSON Schema",
     "serve": "The server: receive webhooks and work on what they ask for",
+    "setup": "Register the GitHub App and store its credentials",
     "standin": "The local GitHub alone",
     "why": "From a commit, a line or an issue to everything that led to it",
 }
