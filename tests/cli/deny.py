@@ -1,15 +1,19 @@
-"""Runs a command to which the kernel refuses namespaces, or mounts, as a container's seccomp profile does.
+"""Runs a command to which the kernel refuses namespaces, or mounts, as a container's seccomp profile does; or everything that
+a profile of Docker's form names.
 
-python -m tests.cli.deny namespaces|mounts COMMAND...
+python -m tests.cli.deny namespaces|mounts|PROFILE.json COMMAND...
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import platform
+import re
 import struct
 import sys
+from pathlib import Path
 
 MOUNT, UNSHARE, CLONE, CLONE3 = (165, 272, 56, 435) if platform.machine() == "x86_64" else (40, 97, 220, 435)
 LOAD, EQUAL, HAS, RETURN = 0x20, 0x15, 0x45, 0x06
@@ -27,8 +31,25 @@ PROGRAMS = {
 """Classic BPF: operation, jump if true, jump if false, operand. Offset 0 is the call's number, 16 its first argument."""
 
 
+HEADER = Path(f"/usr/include/{platform.machine()}-linux-gnu/asm/unistd_64.h")
+
+
+def from_profile(profile: Path) -> list[tuple[int, int, int, int]]:
+    """A profile that allows all but some names."""
+    numbers = dict(re.findall(r"#define __NR_(\w+) (\d+)", HEADER.read_text()))
+    found = json.loads(profile.read_text())
+    assert found["defaultAction"] == "SCMP_ACT_ALLOW" and [group["action"] for group in found["syscalls"]] == [
+        "SCMP_ACT_ERRNO"
+    ]
+    names = [name for name in found["syscalls"][0]["names"] if name in numbers]
+    program = [(LOAD, 0, 0, 0)]
+    for name in names:
+        program += [(EQUAL, 0, 1, int(numbers[name])), (RETURN, 0, 0, EPERM)]
+    return [*program, (RETURN, 0, 0, ALLOW)]
+
+
 def deny(what: str) -> None:
-    program = PROGRAMS[what]
+    program = PROGRAMS.get(what) or from_profile(Path(what))
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
     header = struct.pack("HL", len(program), ctypes.addressof(code))
     libc = ctypes.CDLL(None, use_errno=True)
