@@ -17,6 +17,7 @@ COMMANDS = {
     "doctor": "Check everything that the server needs",
     "merge": "Land change requests on a local branch, without GitHub",
     "queue": "What waits, what failed and why; retry, release or drop it",
+    "rehearse": "Run the main job on a throw-away repository of your GitHub",
     "replay": "Compose what landed anew, and require the same commits",
     "rollback": "Take a landed change back",
     "schema": "Print a JSON Schema",

@@ -138,15 +138,22 @@ def application(state: State) -> web.Application:
 
 
 @asynccontextmanager
-async def stand_in(data: Path, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[State]:
-    """Serve until the block ends; `state.url` is where."""
+async def stand_in(data: Path, port: int = 0, host: str = "127.0.0.1", prefix: str = "") -> AsyncIterator[State]:
+    """Serve until the block ends; `state.url` is where. With a prefix it is a GitHub Enterprise Server behind a path, whose
+    API has a root of its own."""
     state = State(data)
+    state.prefix = prefix
     data.mkdir(parents=True, exist_ok=True)
-    runner = web.AppRunner(application(state), access_log=None, shutdown_timeout=0.5)
+    app = application(state)
+    if prefix:
+        app, inner = web.Application(client_max_size=512 * 2**20), app
+        app.add_subapp(f"{prefix}/api/v3", application(state))
+        app.add_subapp(prefix, inner)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     site = web.TCPSite(runner, host, port)
     await site.start()
-    state.url = f"http://{host}:{runner.addresses[0][1]}"
+    state.url = f"http://{host}:{runner.addresses[0][1]}{prefix}"
     delivering = asyncio.create_task(hooks.deliver_all(state))
     try:
         yield state
@@ -156,13 +163,13 @@ async def stand_in(data: Path, port: int = 0, host: str = "127.0.0.1") -> AsyncI
         await runner.cleanup()
 
 
-async def serve(data: Path, port: int, repo: Path | None = None) -> None:
+async def serve(data: Path, port: int, repo: Path | None = None, prefix: str = "") -> None:
     """Serve until told to stop; the first line printed is the address, the second one where `repo` was pushed to."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
-    async with stand_in(data, port) as state:
+    async with stand_in(data, port, prefix=prefix) as state:
         print(state.url, flush=True)
         if repo is not None:
             async with aiohttp.ClientSession() as session:
@@ -175,6 +182,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="bot.standin.main", description="a local GitHub")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--prefix", default="")
     options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(options.data, options.port))
+        asyncio.run(serve(options.data, options.port, prefix=options.prefix))

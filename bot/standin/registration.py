@@ -215,7 +215,44 @@ def _more(call: Call) -> dict[str, Any]:
     return call.state.app.more if call.state.app else {}
 
 
+async def me(call: Call) -> web.Response:
+    if call.caller.user is None or call.caller.token is not None:
+        raise ApiError(401, "Requires authentication")
+    return web.json_response(shapes.user(call.state, call.caller.user))
+
+
+async def matching_refs(call: Call) -> web.Response:
+    repo, wanted = call.repo("contents"), f"refs/{call.request.match_info['ref']}"
+    api = f"{call.state.url}/repos/{repo.full_name}/git"
+    found = [
+        {
+            "ref": ref,
+            "node_id": ref,
+            "url": f"{api}/{ref}",
+            "object": {"type": "commit", "sha": sha, "url": f"{api}/commits/{sha}"},
+        }
+        for ref, sha in repo.refs().items()
+        if ref.startswith(wanted)
+    ]
+    return web.json_response(found)
+
+
+async def labels(call: Call) -> web.Response:
+    repo = call.repo("issues")
+    names = {name for item in repo.items.values() for name in item.labels}
+    return page(call, [shapes.label(call.state, repo, name) for name in sorted(names)])
+
+
+async def delete_label(call: Call) -> web.Response:
+    repo, name = call.repo("contents", "write"), call.request.match_info["label"]
+    for item in repo.items.values():
+        if name in item.labels:
+            item.labels.remove(name)
+    return web.Response(status=204)
+
+
 ROOT = [
+    ("GET", "/user", me),
     ("GET", "/versions", versions),
     ("POST", "/app-manifests/{code}/conversions", convert),
     ("GET", "/app/hook/config", hook_config),
@@ -223,6 +260,9 @@ ROOT = [
     ("GET", "/installation/repositories", installation_repositories),
 ]
 REPO = [
+    ("GET", "/git/matching-refs/{ref:.+}", matching_refs),
+    ("GET", "/labels", labels),
+    ("DELETE", "/labels/{label}", delete_label),
     ("GET", "/branches/{branch:[^/]+}", get_branch),
     ("GET", "/rules/branches/{branch:[^/]+}", branch_rules),
     ("GET", "/rulesets/{ruleset:\\d+}", get_ruleset),

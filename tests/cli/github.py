@@ -98,8 +98,8 @@ class Github:
 
 
 @contextmanager
-def github(folder: Path) -> Iterator[Github]:
-    with serving("bot.standin.main", "--data", str(folder / "github")) as url:
+def github(folder: Path, prefix: str = "") -> Iterator[Github]:
+    with serving("bot.standin.main", "--data", str(folder / "github"), "--prefix", prefix) as url:
         made = Github(url, folder)
         yield made
         made.http.close()
