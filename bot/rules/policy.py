@@ -137,6 +137,9 @@ def shown(value: Any) -> str:
 def _built(values: Leaves) -> Policy:
     nested: Leaves = {}
     for key, value in values.items():
-        group, _, name = key.rpartition(".")
-        (nested.setdefault(group, {}) if group else nested)[name] = value
+        *groups, name = key.split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[name] = value
     return Policy.model_validate(nested)
