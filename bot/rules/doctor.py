@@ -1,6 +1,6 @@
 """What doctor makes of what it found: pure judgements, each one a line that says how to mend what is wrong."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from schemas.base import Frozen
@@ -15,6 +15,10 @@ GIB = 2**30
 _LEVELS = {"read": 1, "write": 2, "admin": 3}
 _BLOCKS = ("pull_request", "required_status_checks", "update")
 """Rules that stop a push unless whoever pushes is let by."""
+_REVIEWS = {
+    "dismiss_stale_reviews_on_push": "approvals outlive a push",
+    "require_last_push_approval": "whoever pushed last may approve",
+}
 _SANDBOX = (
     (
         ("new namespace", "uid map", "user namespace", "RTM_NEWADDR"), "user namespaces are blocked",
@@ -96,16 +100,12 @@ def model(base_url: str, name: str, status: int, offered: Sequence[str] | None) 
     if status == 0:
         return fail("model", f"{base_url} does not answer", "look at COPILOT_PROVIDER_BASE_URL, and at the network")
     if status in (401, 403):
-        return fail(
-            "model",
-            f"{base_url} refuses the key ({status})",
-            "set COPILOT_PROVIDER_API_KEY or COPILOT_GITHUB_TOKEN anew",
-        )
+        mend = "set COPILOT_PROVIDER_API_KEY or COPILOT_GITHUB_TOKEN anew"
+        return fail("model", f"{base_url} refuses the key ({status})", mend)
     if status != 200 or offered is None:
         return warn("model", f"{base_url} answers ({status}) but lists no models", f"try {name} with a first ticket")
     if name not in offered:
-        some = ", ".join(offered[:5])
-        return fail("model", f"{base_url} has no {name}", f"set COPILOT_MODEL to one that it has ({some})")
+        return fail("model", f"{base_url} has no {name}", f"set COPILOT_MODEL to one it has ({', '.join(offered[:5])})")
     return ok("model", f"{name} at {base_url}")
 
 
@@ -124,9 +124,7 @@ def api(version: str, offered: Sequence[str] | None) -> Finding:
     if offered is None:
         return warn("api", "GitHub does not list its API versions", f"{version} is asked for; an old GHES may lack it")
     if version not in offered:
-        return fail(
-            "api", f"GitHub has {', '.join(offered)}, not {version}", "upgrade Interlock, or GitHub Enterprise Server"
-        )
+        return fail("api", f"GitHub has {', '.join(offered)}, not {version}", "upgrade Interlock, or your GitHub")
     return ok("api", version)
 
 
@@ -139,35 +137,26 @@ def short_of(wanted: Mapping[str, str], granted: Mapping[str, str]) -> list[str]
     ]
 
 
-def app(found: Json, wanted: Mapping[str, str], events: Iterable[str], settings_url: str) -> list[Finding]:
+def app(found: Json, wanted: Mapping[str, str], events: Iterable[str], settings_url: str) -> Iterator[Finding]:
     """The App as it is registered, against app.yml."""
-    name = f"{found['slug']} (id {found['id']})"
-    findings = [ok("app", name)]
+    name, place = f"{found['slug']} (id {found['id']})", f"{settings_url}/permissions"
+    yield ok("app", name)
     if lacking := short_of(wanted, found["permissions"]):
-        findings.append(
-            fail("permissions", f"the App lacks {', '.join(lacking)}", f"grant them at {settings_url}/permissions")
-        )
+        yield fail("permissions", f"the App lacks {', '.join(lacking)}", f"grant them at {place}")
     else:
-        findings.append(ok("permissions", f"{name} has what app.yml names"))
+        yield ok("permissions", f"{name} has what app.yml names")
     if unheard := sorted(set(events) - set(found["events"])):
-        findings.append(
-            fail("events", f"the App does not hear {', '.join(unheard)}", f"tick them at {settings_url}/permissions")
-        )
-    return findings
+        yield fail("events", f"the App does not hear {', '.join(unheard)}", f"tick them at {place}")
 
 
 def installation(found: Json, app_permissions: Mapping[str, str], wanted: Mapping[str, str]) -> Finding:
     """One installation: suspended, or its owner has not yet accepted what the App asks for now."""
-    who = f"on {found['account']['login']}"
+    who, place = f"on {found['account']['login']}", f"at {found['html_url']}"
     if found.get("suspended_at"):
-        return fail("installed", f"{who}, suspended", f"unsuspend it at {found['html_url']}")
+        return fail("installed", f"{who}, suspended", f"unsuspend it {place}")
     asked = {name: level for name, level in wanted.items() if not short_of({name: level}, app_permissions)}
     if pending := short_of(asked, found["permissions"]):
-        return fail(
-            "installed",
-            f"{who}, waits to be granted {', '.join(pending)}",
-            f"an owner accepts it at {found['html_url']}",
-        )
+        return fail("installed", f"{who}, waits to be granted {', '.join(pending)}", f"an owner accepts it {place}")
     return ok("installed", who)
 
 
@@ -179,89 +168,70 @@ def webhook(config: Json, deliveries: Sequence[Json], settings_url: str) -> Find
     if config.get("content_type") != "json":
         return fail("webhook", f"{url} gets {config.get('content_type')}", f"choose application/json {place}")
     if not config.get("secret"):
-        return fail(
-            "webhook", f"{url} gets unsigned deliveries", f"set the secret {place}, and WEBHOOK_SECRET to the same"
-        )
+        return fail("webhook", f"{url} gets unsigned deliveries", f"set WEBHOOK_SECRET, and the same {place}")
     if str(config.get("insecure_ssl", "0")) != "0":
         return fail("webhook", f"{url} is sent to without checking its certificate", f"enable SSL verification {place}")
     last = {one["guid"]: one for one in reversed(deliveries)}.values()
     failed = [one for one in last if one["status"] != "OK"]
     if not failed:
-        return ok(
-            "webhook", f"{url}, the last {len(last)} deliveries arrived" if last else f"{url}, nothing was sent yet"
-        )
+        said = f"the last {len(last)} deliveries arrived" if last else "nothing was sent yet"
+        return ok("webhook", f"{url}, {said}")
     said = f"{url}, {len(failed)} of the last {len(last)} deliveries failed ({failed[-1]['status']})"
     if failed[-1].get("status_code") == 401:
         return fail("webhook", said, f"the secrets differ: set it anew {place} and as WEBHOOK_SECRET")
     if len(failed) < len(last):
         return warn("webhook", said, "they are asked for again by themselves while the server runs")
-    return fail(
-        "webhook", said, "is the server running, and its public listener reachable from GitHub? Else use serve --poll"
-    )
+    return fail("webhook", said, "is the server running, and can GitHub reach its public listener? Else use --poll")
 
 
 # --- a repository -----------------------------------------------------------------------------------------------------
 def branch(name: str, rules: Sequence[Json], rulesets: Mapping[int, Json], classic: Json, app_id: int) -> list[Finding]:
     """A base branch's protection against the gates that we rely on, and whether we can land there."""
-    findings: list[Finding] = []
+    way = "through GitHub's merge queue" if any(rule["type"] == "merge_queue" for rule in rules) else "by push"
+    return list(_holes(name, rules, rulesets, classic, app_id)) or [ok(name, f"protected; lands {way}")]
+
+
+def _holes(
+    name: str, rules: Sequence[Json], rulesets: Mapping[int, Json], classic: Json, app_id: int
+) -> Iterator[Finding]:
     parameters: dict[str, list[Json]] = {}
     for rule in rules:
         parameters.setdefault(rule["type"], []).append(rule.get("parameters") or {})
     checks = [one for found in parameters.get("required_status_checks", ()) for one in found["required_status_checks"]]
-    protected = bool(classic.get("enabled"))
-    if protected:
+    if classic.get("enabled"):
         listed = (classic.get("required_status_checks") or {}).get("checks", ())
         checks += [{"context": one["context"], "integration_id": one.get("app_id")} for one in listed]
-        findings.append(
-            warn(name, "classic branch protection holds too, and only admins see it whole",
-                 "dismiss stale approvals there, ask for approval of the last push, and let the App by; or use a ruleset")
-        )  # fmt: skip
+        mend = "dismiss stale approvals there, ask for approval of the last push and let the App by; or use a ruleset"
+        yield warn(name, "classic branch protection holds too, which only admins see whole", mend)
     reviews = parameters.get("pull_request", [])
-    for key, what in (
-        ("dismiss_stale_reviews_on_push", "approvals outlive a push"),
-        ("require_last_push_approval", "whoever pushed last may approve"),
-    ):
+    for key, what in _REVIEWS.items():
         if reviews and not any(one.get(key) for one in reviews):
-            findings.append(fail(name, what, f"set {key} in the ruleset"))
+            yield fail(name, what, f"set {key} in the ruleset")
     ours = [one for one in checks if one["context"] == CHECK]
     if ours and not any(one.get("integration_id") == app_id for one in ours):
-        findings.append(
-            fail(name, f"anybody may report the required check {CHECK}", f"choose the App (id {app_id}) as its source")
+        yield fail(
+            name, f"anybody may report the required check {CHECK}", f"choose the App (id {app_id}) as its source"
         )
-    if "merge_queue" not in parameters:
-        stops = {rule["ruleset_id"] for rule in rules if rule["type"] in _BLOCKS}
-        for number in sorted(stops):
-            ruleset = rulesets.get(number, {})
-            if ruleset.get("current_user_can_bypass") not in ("always", "exempt"):
-                which = f"ruleset {ruleset.get('name', number)!r}"
-                findings.append(
-                    fail(name, f"{which} stops the App's push", "add the App to its bypass list, for always")
-                )
-    if not reviews and not ours and not protected:
-        findings.append(
-            warn(
-                name,
-                "no rule of GitHub's keeps people from pushing past a review",
-                f"require a review and the check {CHECK}",
-            )
-        )
-    way = "through GitHub's merge queue" if "merge_queue" in parameters else "by push"
-    return findings or [ok(name, f"protected; lands {way}")]
+    queued = "merge_queue" in parameters
+    for number in sorted({rule["ruleset_id"] for rule in rules if rule["type"] in _BLOCKS and not queued}):
+        ruleset = rulesets.get(number, {})
+        if ruleset.get("current_user_can_bypass") not in ("always", "exempt"):
+            which = f"ruleset {ruleset.get('name', number)!r}"
+            yield fail(name, f"{which} stops the App's push", "add the App to its bypass list, for always")
+    if not (reviews or ours or classic.get("enabled")):
+        mend = f"require a review and the check {CHECK}"
+        yield warn(name, "no rule of GitHub's keeps people from pushing past a review", mend)
 
 
-def repository(name: str, found: Json, *, empty: bool, blocked: bool, note: str, broken: bool) -> list[Finding]:
+def repository(name: str, found: Json, *, empty: bool, blocked: bool, note: str, broken: bool) -> Iterator[Finding]:
     """Whether work may start there at all, and what is said of its policy file."""
-    findings = []
     if found.get("archived"):
-        findings.append(fail(name, "is archived", "unarchive it, or take it out of the installation"))
+        yield fail(name, "is archived", "unarchive it, or take it out of the installation")
     if empty:
-        findings.append(fail(name, f"has no commit on {found['default_branch']}", "push one"))
+        yield fail(name, f"has no commit on {found['default_branch']}", "push one")
     if blocked:
-        findings.append(fail(name, "a branch named `interlock` is in the way of interlock/...", "rename that branch"))
-    if note:
-        findings.append(
-            (fail if broken else warn)(
-                name, note, "mend it on the default branch" if broken else "this is for your information"
-            )
-        )
-    return findings
+        yield fail(name, "a branch named `interlock` is in the way of interlock/...", "rename that branch")
+    if broken:
+        yield fail(name, note, "mend it on the default branch")
+    elif note:
+        yield warn(name, note, "so it is meant")

@@ -228,8 +228,8 @@ def test_5_permissions_that_an_owner_has_not_accepted(scene: Scene) -> None:
     ("hook", "said"),
     [
         ({"content_type": "form"}, "https://interlock.acme.dev/webhook gets form: choose application/json at PAGE"),
-        ({"secret": ""}, "https://interlock.acme.dev/webhook gets unsigned deliveries: set the secret at PAGE, and "
-                         "WEBHOOK_SECRET to the same"),
+        ({"secret": ""}, "https://interlock.acme.dev/webhook gets unsigned deliveries: set WEBHOOK_SECRET, "
+                         "and the same at PAGE"),
         ({"insecure_ssl": "1"}, "https://interlock.acme.dev/webhook is sent to without checking its certificate: enable SSL "
                                 "verification at PAGE"),
     ],
@@ -248,8 +248,8 @@ def test_7_deliveries_that_nobody_takes(own_scene: Scene) -> None:
     assert issue["number"] == 1
     assert broken(own_scene) == [
         "FAIL  webhook      https://interlock.acme.dev/webhook, 1 of the last 1 deliveries failed "
-        "(failed to connect: ClientConnectorError): is the server running, and its public listener reachable from GitHub? "
-        "Else use serve --poll"
+        "(failed to connect: ClientConnectorError): is the server running, and can GitHub reach "
+        "its public listener? Else use --poll"
     ]
 
 
@@ -297,7 +297,7 @@ def test_10_a_repository_that_cannot_be_worked_on(own_scene: Scene) -> None:
 def test_11_a_model_that_is_not_there(scene: Scene) -> None:
     scene.model["COPILOT_MODEL"] = "c-model"
     assert broken(scene) == [
-        "FAIL  model        MODEL has no c-model: set COPILOT_MODEL to one that it has (a-model, b-model)"
+        "FAIL  model        MODEL has no c-model: set COPILOT_MODEL to one it has (a-model, b-model)"
     ]
     scene.model["COPILOT_PROVIDER_API_KEY"] = "old"
     assert broken(scene) == [
