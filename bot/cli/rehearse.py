@@ -1,6 +1,7 @@
 """`interlock rehearse OWNER/REPO`: the main job with a scripted agent on the user's own GitHub, compared with the stand-in."""
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 import click
+from pydantic import SecretStr
 
 from bot.cli.configuration import PREFIX, read_settings
 from bot.cli.text import echo_json, plain
@@ -59,25 +61,14 @@ async def _compare(
     folder: Path, settings: Settings, full_name: str, token: str, seconds: float, poll: bool, say: Say
 ) -> tuple[str, list[str]]:
     """Why it did not land there (or nothing), and the differences. Raises NoScene before anything is made."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("COPILOT_") and name != "GITHUB_TOKEN"
-    }
-    secrets = {"WEBHOOK_SECRET": settings.webhook_secret.get_secret_value()}
-    given = {
-        "APP_ID": settings.app_id,
-        "PRIVATE_KEY_FILE": settings.private_key_file,
-        "GIT_URL": settings.git_url,
-        **secrets,
-    }
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("COPILOT_", PREFIX, "GITHUB_"))}
     login = await _login(settings.github_api_url, token)
     there = rehearsal.Stage(
-        settings.github_api_url, settings.git_url, full_name, login, token,
-        environment | {f"{PREFIX}{name}": str(value) for name, value in given.items()}, poll=poll,
-    )  # fmt: skip
+        settings.github_api_url, settings.git_url, full_name, login, token, bare | _variables(settings), poll=poll
+    )
     here, elsewhere = folder / "standin", folder / "github"
     for place in (here, elsewhere):
         place.mkdir()
-    bare = {name: value for name, value in environment.items() if not name.startswith(PREFIX)}
     async with started(here, bare) as local:
         name = f"octo/{rehearsal.MARK}"
         await local.control("repositories", {"full_name": name, "roles": {"alice": "write"}})
@@ -94,6 +85,20 @@ async def _compare(
     say(f"on {full_name}")
     failure = await rehearsal.play(there, elsewhere, seconds, say)
     return failure, rehearsal.differences(reference.exchanges, there.exchanges)
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """These settings for a process in another directory."""
+    found: dict[str, str] = {}
+    for name, value in settings.model_dump(
+        exclude={"webhook_secret_file", "api_token_file"}, exclude_none=True
+    ).items():
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        elif isinstance(value, tuple):
+            value = json.dumps(value)
+        found[f"{PREFIX}{name.upper()}"] = str(value.resolve() if isinstance(value, Path) else value)
+    return found
 
 
 async def _login(api_url: str, token: str) -> str:

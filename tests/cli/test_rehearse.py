@@ -56,23 +56,35 @@ NOTHING: dict[str, Any] = {"issues": [], "pulls": [], "branches": [], "labels": 
 
 
 @pytest.mark.slow
-def test_it_lands_names_what_was_different_and_leaves_nothing(hub: Github) -> None:
+def test_it_lands_names_what_was_different_and_leaves_nothing(tmp_path: Path) -> None:
+    """On a GitHub Enterprise Server behind a path: the whole main job runs there."""
     port = free_port()
-    hub.control("app", {"webhook_url": f"http://127.0.0.1:{port}/webhook"})
-    hub.control("faults", {"match": r"/issues/\d+/comments$", "method": "POST", "status": 502, "times": 1})
-    hub.control("faults", {"match": r"/check-runs$", "method": "POST", "status": 500, "times": 1, "after": True})
-    hub.as_user("alice", "GET", f"/repos/{NAME}")
-    done = rehearse(hub, NAME, "--yes", "--json", "--minutes", "3", token=hub.tokens["alice"], PORT=port)
-    assert done.returncode == 0, done.stderr + done.stdout
-    found = json.loads(done.stdout)
-    assert found["landed"] and found["failure"] == ""
-    assert found["differences"] == [
-        "POST /repos/O/R/issues/N/comments answered 502 (a fault on demand); the stand-in: 201",
-        "POST /repos/O/R/check-runs answered 500 (a fault on demand); the stand-in: 201",
-    ]
-    assert left_on(hub) == NOTHING
-    assert hub.tokens["alice"] not in done.stderr + done.stdout
-    assert not [entry for entry in hub.control("requests") if hub.tokens["alice"] in entry["path"]]
+    with github(tmp_path, "/code/host") as hub:
+        hub.register()
+        hub.control("repositories", {"full_name": NAME, "roles": {"alice": "write"}})
+        hub.control("app", {"webhook_url": f"http://127.0.0.1:{port}/webhook"})
+        hub.control("faults", {"match": r"/issues/\d+/comments$", "method": "POST", "status": 502, "times": 1})
+        hub.control("faults", {"match": r"/check-runs$", "method": "POST", "status": 500, "times": 1, "after": True})
+        hub.as_user("alice", "GET", f"/repos/{NAME}")
+        given = hub.settings() | {"PORT": port, "GITHUB_API_URL": f"{hub.url}/api/v3"}
+        (tmp_path / "secret").write_text(f"{given.pop('WEBHOOK_SECRET')}\n")
+        given |= {"PRIVATE_KEY_FILE": "app.pem", "WEBHOOK_SECRET_FILE": "secret"}  # where the command is run
+        (tmp_path / "settings.yml").write_text("".join(f"{key.lower()}: {value}\n" for key, value in given.items()))
+        env = _environment({}) | {"PYTHONPATH": str(ROOT), "GITHUB_TOKEN": hub.tokens["alice"]}
+        command = [*INTERLOCK, "rehearse", NAME, "--yes", "--json", "--minutes", "5"]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr + done.stdout
+        found = json.loads(done.stdout)
+        assert found["landed"] and found["failure"] == ""
+        assert found["differences"] == [
+            "POST /repos/O/R/issues/N/comments answered 502 (a fault on demand); the stand-in: 201",
+            "POST /repos/O/R/check-runs answered 500 (a fault on demand); the stand-in: 201",
+        ]
+        assert left_on(hub) == NOTHING
+        assert hub.tokens["alice"] not in done.stderr + done.stdout
+        paths = [entry["path"] for entry in hub.control("requests")]
+        assert any(path.startswith("/code/host/api/v3/repos/") for path in paths)
+        assert not [path for path in paths if hub.tokens["alice"] in path]
 
 
 def test_it_refuses_what_may_be_somebodys(hub: Github) -> None:
@@ -117,24 +129,6 @@ async def test_what_was_made_is_removed_when_the_bot_does_not_start_or_nobody_an
     hub.push(NAME, {}, "interlock/1")
     why = await play(deaf, tmp_path / "two", 8.0, lambda _: None, pause=0.2)
     assert why == "it had not landed after 8 s" and left_on(hub) == NOTHING
-
-
-@pytest.mark.slow
-async def test_the_main_job_on_an_enterprise_server_behind_a_path(tmp_path: Path) -> None:
-    port = free_port()
-    with github(tmp_path, "/code/host") as hub:
-        assert hub.url.endswith("/code/host")
-        hub.register()
-        hub.control("repositories", {"full_name": NAME, "roles": {"alice": "write"}})
-        hub.control("app", {"webhook_url": f"http://127.0.0.1:{port}/webhook"})
-        hub.as_user("alice", "GET", f"/repos/{NAME}")
-        env = _environment(hub.settings() | {"PORT": port}) | {"PYTHONPATH": str(ROOT)}
-        api, git = f"{hub.url}/api/v3", f"{hub.url}/{{owner}}/{{repo}}.git"
-        stage = Stage(api, git, NAME, "alice", hub.tokens["alice"], env)
-        (tmp_path / "bot").mkdir()
-        assert await play(stage, tmp_path / "bot", 150.0, lambda _: None, pause=0.3) == ""
-        asked = {entry["path"] for entry in hub.control("requests")}
-        assert any(path.startswith("/code/host/api/v3/repos/") for path in asked)
 
 
 async def test_a_repository_of_an_earlier_rehearsal_may_be_used_again(hub: Github, tmp_path: Path) -> None:
