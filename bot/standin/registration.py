@@ -16,7 +16,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from bot.standin import pages, shapes
+from bot.standin import shapes
 from bot.standin.rest import Call, page
 from bot.standin.state import ApiError, App, Json, State, User, stamp
 
@@ -24,11 +24,18 @@ CODE_LIFE = timedelta(hours=1)
 VERSIONS = ["2022-11-28", "2026-03-10"]
 
 
+def _page(title: str, body: str) -> web.Response:
+    text = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><body>{body}</body></html>'
+    )
+    return web.Response(text=text, content_type="text/html")
+
+
 def _form(title: str, action: str, fields: str, button: str) -> web.Response:
     body = (
         f'<h1>{title}</h1><form method="post" action="{escape(action)}">{fields}<p><button>{button}</button></p></form>'
     )
-    return pages._page(title, body)
+    return _page(title, body)
 
 
 def _refused(why: str) -> web.Response:
@@ -89,7 +96,7 @@ def routes(state: State) -> list[web.RouteDef]:
             raise web.HTTPNotFound(text="no such App")
         state.app.installation = state.app.installation or state.next_id()
         state.touch()
-        return pages._page("Installed", "<h1>Installed</h1>")
+        return _page("Installed", "<h1>Installed</h1>")
 
     async def change(request: web.Request) -> web.Response:
         """Control: what GitHub would say of the App, its hook and its installation; a branch's rules."""

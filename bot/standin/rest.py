@@ -131,7 +131,7 @@ async def get_user(call: Call) -> web.Response:
 
 
 async def get_repo(call: Call) -> web.Response:
-    return web.json_response(shapes.repository(call.state, call.repo()))
+    return web.json_response(shapes.full_repository(call.state, call.repo()))
 
 
 async def permission(call: Call) -> web.Response:
