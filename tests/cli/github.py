@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,9 +24,9 @@ PUBLIC = _KEY.public_key().public_bytes(
 
 
 @contextmanager
-def serving(*module: str) -> Iterator[str]:
+def serving(*module: str, env: dict[str, str] | None = None) -> Iterator[str]:
     """A module of ours as a process; the address that it prints."""
-    child = subprocess.Popen([sys.executable, "-m", *module], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen([sys.executable, "-m", *module], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     try:
         yield child.stdout.readline().strip()
@@ -99,7 +100,9 @@ class Github:
 
 @contextmanager
 def github(folder: Path, prefix: str = "") -> Iterator[Github]:
-    with serving("bot.standin.main", "--data", str(folder / "github"), "--prefix", prefix) as url:
+    # The referee of shapes knows no paths before the API's own.
+    env = {"PATH": os.environ["PATH"]} if prefix else None
+    with serving("bot.standin.main", "--data", str(folder / "github"), "--prefix", prefix, env=env) as url:
         made = Github(url, folder)
         yield made
         made.http.close()
