@@ -12,6 +12,7 @@ from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
+import pygit2
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -196,7 +197,7 @@ async def get_branch(call: Call) -> web.Response:
         "enabled": False, "required_status_checks": {"enforcement_level": "off", "contexts": [], "checks": []}
     }  # fmt: skip
     api = f"{call.state.url}/repos/{repo.full_name}"
-    commit = {"sha": head, "url": f"{api}/commits/{head}"}
+    commit = shapes.git_commit(call.state, repo, repo.git()[head].peel(pygit2.Commit))
     links = {"self": f"{api}/branches/{name}", "html": f"{call.state.url}/{repo.full_name}/tree/{name}"}
     body = {"name": name, "commit": commit, "_links": links, "protected": classic["enabled"], "protection": classic}
     return web.json_response({**body, "protection_url": f"{api}/branches/{name}/protection"})
