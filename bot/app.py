@@ -34,6 +34,7 @@ from bot.merge.trial import TrialPerformer
 from bot.metrics import Metrics
 from bot.pipeline import prompts
 from bot.ports import Clock, Faults, Harness, Remote, no_faults
+from bot.rules import policy
 from bot.runners.checks import SandboxChecker
 from bot.runners.environment import Environments
 from bot.runners.harnesses.copilot import CopilotHarness
@@ -42,6 +43,7 @@ from bot.runners.layers import Trees
 from bot.runners.performer import AgentRuns, RunCanceller
 from bot.runners.sandbox import Sandbox, area_for, emptied, stage, tools_for
 from bot.store.store import SqliteStore, open_store
+from schemas.policy import ServerPolicy
 from schemas.settings import Provider, Settings
 
 log = logging.getLogger("interlock.app")
@@ -113,10 +115,22 @@ def checked(settings: Settings) -> tuple[int, Path, str]:
     return settings.app_id, settings.private_key_file, secret
 
 
+def policy_of(settings: Settings) -> ServerPolicy:
+    """The server's policy. Raises Misconfigured naming its first wrong key."""
+    try:
+        found = policy.read_server(settings.policy.read_bytes()) if settings.policy else ServerPolicy()
+    except OSError as error:
+        raise Misconfigured(f"POLICY cannot be read: {error}") from None
+    if isinstance(found, str):
+        raise Misconfigured(f"POLICY {settings.policy}: {found}")
+    return found
+
+
 @contextlib.asynccontextmanager
 async def running(settings: Settings, ports: Ports, provider: Provider | None) -> AsyncIterator[Addresses]:
     """The whole server until the block ends. Raises Misconfigured before anything is touched."""
     app_id, key, secret = checked(settings)
+    server_policy = policy_of(settings)
     clock, faults = ports.clock, ports.faults
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     sandbox = Sandbox(settings.sandbox, area_for(settings.data_dir.resolve()))
@@ -157,7 +171,8 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
             slots=settings.runners,
             translate=lambda event, payload: handlers.translate(event, payload, slug=app.slug, app_id=app_id),
             performers=[
-                *(Forge(app, faults, kinds) for kinds in KINDS), RepositoryReader(app, people, mirrors.remote),
+                *(Forge(app, faults, kinds) for kinds in KINDS), 
+                RepositoryReader(app, people, mirrors.remote, server_policy),
                 TrialPerformer(mirrors.remote, store.open_tickets), RollbackPerformer(mirrors.remote), ReviewReader(app),
                 RunCanceller(runs), runs,
             ],

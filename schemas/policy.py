@@ -104,3 +104,14 @@ class Policy(Described):
     the operator's merge driver. What a higher rung merged lands only behind a green check"""
     union: tuple[Glob, ...] = ()
     """files in which both sides' lines are kept, ours first (from rung safe on)"""
+
+
+class ServerPolicy(Described):
+    """The operator's, over all repositories: the file that the setting POLICY names. Read when the server starts."""
+
+    defaults: Policy = Policy()
+    """what holds where a repository's own policy says nothing"""
+    ceilings: Policy = Policy()
+    """what no repository may loosen; where its own policy is stricter, that holds. Lists are added to"""
+    models: tuple[str, ...] = ()
+    """the models that repositories may name; none: any"""

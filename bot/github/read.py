@@ -15,7 +15,7 @@ from bot.rules import policy
 from bot.rules.budgets import outline
 from schemas.effects import Effect, ReadRepository
 from schemas.events import RepositoryRead, RepositoryRefused
-from schemas.policy import POLICY_PATH, Policy
+from schemas.policy import POLICY_PATH, ServerPolicy
 
 MAX_OUTLINE_FILES = 200_000
 MAX_POLICIES = 500
@@ -27,8 +27,8 @@ class RepositoryReader:
 
     kinds = frozenset({"read_repository"})
 
-    def __init__(self, app: GitHubApp, people: GitHubPeople, remotes: Remotes) -> None:
-        self._app, self._people, self._remotes = app, people, remotes
+    def __init__(self, app: GitHubApp, people: GitHubPeople, remotes: Remotes, server: ServerPolicy) -> None:
+        self._app, self._people, self._remotes, self._server = app, people, remotes, server
 
     async def perform(self, effect: Effect, lease: Lease) -> Performed:
         """See bot.ports.Performer."""
@@ -57,20 +57,28 @@ class RepositoryReader:
         if await remote.head("refs/heads/interlock") is not None:
             return "A branch named `interlock` is in the way of ours (interlock/...); rename it, then label again."
         single = await self._people.single_writer(effect.repo, effect.installation)
-        read = await asyncio.to_thread(_look, remote.git_dir, effect.ticket, branch, head)
+        read = await asyncio.to_thread(_look, remote.git_dir, effect.ticket, branch, head, self._server)
         return read.model_copy(update={"single_writer": single})
 
 
-def _look(git_dir: Path, ticket: str, branch: str, head: str) -> RepositoryRead:
+def _look(git_dir: Path, ticket: str, branch: str, head: str, server: ServerPolicy) -> RepositoryRead:
     repository = pygit2.Repository(str(git_dir))
     tree = repository[head].peel(pygit2.Tree)
-    used, note = _policy(repository, head)
+    data, wrong = _policy(repository, head)
+    held = policy.effective(data, server)
     text = outline(paths(tree)).encode("utf-8", "replace").decode()  # names in a tree need not be UTF-8
-    return RepositoryRead(ticket=ticket, base_ref=branch, base=head, policy=used, policy_note=note, outline=text)
+    return RepositoryRead(
+        ticket=ticket,
+        base_ref=branch,
+        base=head,
+        policy=held.policy,
+        policy_note=" ".join(filter(None, (wrong, held.note))),
+        outline=text,
+    )
 
 
-def _policy(repository: pygit2.Repository, head: str) -> tuple[Policy, str]:
-    """The policy at a commit; if it cannot be read, the last one before that could, and a sentence on why."""
+def _policy(repository: pygit2.Repository, head: str) -> tuple[bytes, str]:
+    """The policy file at a commit; if it cannot be read, the last one before that could, and a sentence on why."""
     wrong, seen = "", ""
     walk = repository.walk(head)
     walk.simplify_first_parent()
@@ -79,12 +87,13 @@ def _policy(repository: pygit2.Repository, head: str) -> tuple[Policy, str]:
         blob = tree[POLICY_PATH] if POLICY_PATH in tree else None  # noqa: SIM401 (a tree has no get)
         if blob is not None and str(blob.id) == seen:
             continue
-        found = policy.read(blob.data if isinstance(blob, pygit2.Blob) else b"")
+        data = blob.data if isinstance(blob, pygit2.Blob) else b""
+        found = policy.read(data)
         if not isinstance(found, str):
             used = f"That of {commit.short_id} applies" if blob else "The defaults apply"
-            return found, wrong and f"{POLICY_PATH} is not used: {wrong}. {used}."
+            return data, wrong and f"{POLICY_PATH} is not used: {wrong}. {used}."
         wrong, seen = wrong or found, str(blob.id) if blob else ""
-    return Policy(), f"{POLICY_PATH} is not used: {wrong}. The defaults apply."
+    return b"", f"{POLICY_PATH} is not used: {wrong}. The defaults apply."
 
 
 def paths(tree: pygit2.Tree) -> list[str]:

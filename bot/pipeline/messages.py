@@ -82,7 +82,7 @@ def status(ticket: Ticket) -> str:
         f"{hidden} hidden characters of the issue's text were left out." if hidden else "",
         f"What {ticket.edited_by} changed in the issue's text since is not read." if ticket.edited_by else "",
         f"Priority {ticket.priority} in the queue." if ticket.priority else "",
-        one_line(ticket.policy_note),
+        one_line(ticket.policy_note, 300),
         one_line(ticket.notice, 400),
         f"Waits for {ticket.waits_for}, which changes the same lines and was first." if ticket.waits_for else "",
         f"Pull request #{ticket.pull_request.number}" if ticket.pull_request else "",
@@ -147,7 +147,7 @@ def plan(ticket: Ticket, made: Plan, notes: Sequence[str]) -> str:
         lines.append(f"{_named(task, 100)} — {_some(task.owns, 6)}{after}")
     commands = {check.command for checks in (ticket.policy.checks, *(t.checks for t in made.tasks)) for check in checks}
     lines.append("Checks: " + (", ".join(f"`{c}`" for c in sorted(commands)) or "**none: nothing will be tested**"))
-    lines += [one_line(note) for note in notes]
+    lines += [one_line(note, 300) for note in (*notes, ticket.policy_note) if note]
     ask = f"approve it, or say `/interlock replan <why>`.\n\n    /interlock approve {made.hash[:12]}"
     return your_turn("\n".join(lines), ask)
 

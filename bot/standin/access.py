@@ -116,9 +116,10 @@ def mint(state: State, app: App, body: Json) -> Json:
         raise ApiError(404, "Not Found")
     if app.suspended:
         raise ApiError(403, "This installation has been suspended")
-    wanted = body.get("permissions") or app.permissions
+    granted = app.more.get("granted", app.permissions)
+    wanted = body.get("permissions") or granted
     for name, level in wanted.items():
-        if _LEVELS.get(level, 9) > _LEVELS.get(app.permissions.get(name, ""), 0):
+        if _LEVELS.get(level, 9) > _LEVELS.get(granted.get(name, ""), 0):
             raise ApiError(422, "The permissions requested are not granted to this installation.")
     repositories: set[int] | None = None
     if body.get("repository_ids"):

@@ -74,6 +74,8 @@ async def get_commit(call: Call) -> web.Response:
 
 async def list_commits(call: Call) -> web.Response:
     repo = call.repo("contents")
+    if not repo.refs():
+        raise ApiError(409, "Git Repository is empty.")
     start = commit_of(repo, call.request.query.get("sha") or repo.default_branch)
     found = []
     for count, commit in enumerate(repo.git().walk(start.id)):

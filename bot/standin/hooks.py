@@ -20,7 +20,7 @@ ANSWER_SECONDS = 10
 def emit(state: State, event: str, action: str | None, repo: Repository, sender: User, **body: Any) -> None:
     """Queue one delivery to the App."""
     app = state.app
-    if app is None or app.suspended or repo.id in app.without:
+    if app is None or not app.installation or app.suspended or repo.id in app.without:
         state.touch()
         return
     payload: Json = {"action": action, **body} if action else {**body}

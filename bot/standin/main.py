@@ -29,6 +29,7 @@ from bot.standin import (
     merge_queue,
     pages,
     record,
+    registration,
     remarks,
     rest,
     rulesets,
@@ -157,11 +158,12 @@ def application(state: State) -> web.Application:
     app.add_routes(git_http.routes(state))
     for part in (control, remarks, faults, lifecycle, rulesets, merge_queue):
         app.add_routes(part.routes(state))
-    for method, path, handler in _ROOT:
+    for method, path, handler in [*_ROOT, *registration.ROOT]:
         app.router.add_route(method, path, _wrap(state, handler))
-    for method, path, handler in _REPO:
+    for method, path, handler in [*_REPO, *registration.REPO]:
         app.router.add_route(method, f"/repos/{{owner}}/{{repo}}{path}", _wrap(state, handler))
         app.router.add_route(method, f"/repositories/{{repo_id:\\d+}}{path}", _wrap(state, handler))
+    app.add_routes(registration.routes(state))
     app.add_routes(pages.routes(state))
 
     async def unknown(call: Call) -> web.Response:
@@ -172,15 +174,22 @@ def application(state: State) -> web.Application:
 
 
 @asynccontextmanager
-async def stand_in(data: Path, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[State]:
-    """Serve until the block ends; `state.url` is where."""
+async def stand_in(data: Path, port: int = 0, host: str = "127.0.0.1", prefix: str = "") -> AsyncIterator[State]:
+    """Serve until the block ends; `state.url` is where. With a prefix it is a GitHub Enterprise Server behind a path, whose
+    API has a root of its own."""
     state = State(data)
+    state.prefix = prefix
     data.mkdir(parents=True, exist_ok=True)
-    runner = web.AppRunner(application(state), access_log=None, shutdown_timeout=0.5)
+    app = application(state)
+    if prefix:
+        app, inner = web.Application(client_max_size=512 * 2**20), app
+        app.add_subapp(f"{prefix}/api/v3", application(state))
+        app.add_subapp(prefix, inner)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     site = web.TCPSite(runner, host, port)
     await site.start()
-    state.url = f"http://{host}:{runner.addresses[0][1]}"
+    state.url = f"http://{host}:{runner.addresses[0][1]}{prefix}"
     delivering = asyncio.create_task(hooks.deliver_all(state))
     try:
         yield state
@@ -190,13 +199,13 @@ async def stand_in(data: Path, port: int = 0, host: str = "127.0.0.1") -> AsyncI
         await runner.cleanup()
 
 
-async def serve(data: Path, port: int, repo: Path | None = None) -> None:
+async def serve(data: Path, port: int, repo: Path | None = None, prefix: str = "") -> None:
     """Serve until told to stop; the first line printed is the address, the second one where `repo` was pushed to."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
-    async with stand_in(data, port) as state:
+    async with stand_in(data, port, prefix=prefix) as state:
         print(state.url, flush=True)
         if repo is not None:
             async with aiohttp.ClientSession() as session:
@@ -209,6 +218,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="bot.standin.main", description="a local GitHub")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--prefix", default="")
     options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(options.data, options.port))
+        asyncio.run(serve(options.data, options.port, prefix=options.prefix))

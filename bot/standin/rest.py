@@ -63,7 +63,9 @@ def page(call: Call, items: list[Any]) -> web.Response:
         path = path.replace(f"/repos/{info['owner']}/{info['repo']}", f"/repositories/{repo.id}", 1)
     if start + size < len(items):
         args = {**query, "per_page": size}
-        link = f"{call.state.url}{path}?" + "&".join(f"{k}={v}" for k, v in {**args, "page": number + 1}.items())
+        link = f"{call.request.url.origin()}{path}?" + "&".join(
+            f"{k}={v}" for k, v in {**args, "page": number + 1}.items()
+        )
         headers["Link"] = f'<{link}>; rel="next"'
     return web.json_response(items[start : start + size], headers=headers)
 

@@ -22,6 +22,7 @@ def user(state: State, who: User) -> Json:
     }  # fmt: skip
 
 
+EVENTS = ["issues", "issue_comment", "pull_request", "pull_request_review", "push", "check_run"]
 _REPO_URLS = [
     "archive",
     "assignees",
@@ -101,9 +102,10 @@ def app(state: State) -> Json | None:
         return None
     return {
         "id": state.app.id, "slug": state.app.slug, "node_id": "A_1", "client_id": f"Iv{state.app.id}",
-        "owner": user(state, state.user("octo")), "name": state.app.slug, "description": None,
+        "owner": user(state, state.user("octo")), "name": state.app.more.get("name", state.app.slug), "description": None,
         "external_url": state.url, "html_url": f"{state.url}/apps/{state.app.slug}", "created_at": "2026-01-01T00:00:00Z",
-        "updated_at": "2026-01-01T00:00:00Z", "permissions": state.app.permissions, "events": ["push"],
+        "updated_at": "2026-01-01T00:00:00Z", "permissions": state.app.permissions,
+        "events": state.app.more.get("events", EVENTS),
     }  # fmt: skip
 
 

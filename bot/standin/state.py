@@ -64,6 +64,7 @@ class App:
     uninstalled: bool = False
     without: set[int] = field(default_factory=set)
     """Repositories that the App was taken off."""
+    more: Json = field(default_factory=dict)
 
 
 @dataclass
@@ -159,10 +160,12 @@ class State:
     def __init__(self, data: Path) -> None:
         self.data = data
         self.url = ""
+        self.prefix = ""
         self.users: dict[str, User] = {}
         self.user_tokens: dict[str, User] = {}
         self.app: App | None = None
         self.tokens: dict[str, Token] = {}
+        self.codes: dict[str, tuple[datetime, str]] = {}
         self.repositories: dict[int, Repository] = {}
         self.renamed: dict[str, int] = {}
         self.deliveries: list[Json] = []
