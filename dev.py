@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent
 VENV, TOOLS, LOCKS = ROOT / ".venv", ROOT / ".tools", ROOT / ".dev"
 PYTHON = VENV / "bin" / "python"
 REQUIREMENTS = ROOT / "requirements.lock"
-COPILOT = LOCKS / "copilot"
+COPILOT, WEBHOOKS = LOCKS / "copilot", LOCKS / "webhooks"
 USAGE = """usage: python3 dev.py COMMAND [arguments]
 
   demo    set up, then run the main job on this machine (interlock demo)
@@ -100,7 +100,7 @@ def alone() -> Iterator[None]:
         yield
 
 
-def setup(*, copilot: bool = True) -> None:
+def setup(*, copilot: bool = True, webhooks: bool = True) -> None:
     """Bring .venv and .tools to what the locks say; quick when nothing changed."""
     look()
     with alone():
@@ -112,6 +112,12 @@ def setup(*, copilot: bool = True) -> None:
         if copilot and not fresh(TOOLS / ".stamp", tools):
             install_copilot()
             (TOOLS / ".stamp").write_text(tools)
+        examples = digest(WEBHOOKS / "package-lock.json")
+        if webhooks and not fresh(TOOLS / ".stamp-webhooks", examples):
+            say("installing GitHub's webhook examples and Probot, for tests and benchmarks, into .tools/webhooks (from npm;")
+            say("about 20 MB to download, 100 MB on disk; MIT and ISC licences)")
+            install_npm(WEBHOOKS)
+            (TOOLS / ".stamp-webhooks").write_text(examples)
 
 
 def install_packages() -> None:
@@ -143,17 +149,23 @@ def install_copilot() -> None:
     """GitHub's Copilot CLI, the native binary, from npm by its lock file."""
     say("installing GitHub's Copilot CLI 1.0.102 into .tools (about 60 MB to download, 190 MB on disk; GitHub's own")
     say("licence, see .tools/copilot/node_modules/@github/copilot-linux-*/LICENSE.md; it is not part of Interlock)")
-    place = TOOLS / "copilot"
+    place = install_npm(COPILOT)
+    if not list(place.glob("node_modules/@github/copilot-linux-*/copilot")):
+        raise Unfit("npm installed no Copilot CLI for this machine: is omit=optional set in its configuration?")
+
+
+def install_npm(lock: Path) -> Path:
+    """What a folder of .dev locks, from npm, into the folder of the same name under .tools; returns that."""
+    place = TOOLS / lock.name
     place.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json"):
-        shutil.copyfile(COPILOT / name, place / name)
+        shutil.copyfile(lock / name, place / name)
     npm = [shutil.which("npm") or str(own_npm())]
     env = {**os.environ, "npm_config_update_notifier": "false"}
     env["PATH"] = f"{Path(npm[0]).parent}:{env.get('PATH', '/usr/bin:/bin')}"
     env.setdefault("HOME", str(TOOLS))
     run(*npm, "ci", "--prefix", place, "--ignore-scripts", "--no-audit", "--no-fund", env=env, cwd=place)
-    if not list(place.glob("node_modules/@github/copilot-linux-*/copilot")):
-        raise Unfit("npm installed no Copilot CLI for this machine: is omit=optional set in its configuration?")
+    return place
 
 
 def own_npm() -> Path:
@@ -208,7 +220,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if arguments and arguments[0] in ("-h", "--help") else 2
     command, *rest = arguments
     try:
-        setup(copilot=not (command == "setup" and "--without-copilot" in rest))
+        setup(copilot=not (command == "setup" and "--without-copilot" in rest), webhooks=command != "demo")
     except Unfit as error:
         print(f"dev.py: {error}", file=sys.stderr)
         return 2

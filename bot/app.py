@@ -205,7 +205,7 @@ async def _keep_up(app: GitHubApp, store: SqliteStore, clock: Clock) -> None:
     """GitHub repeats no delivery by itself: ask for those that we missed, at start and now and then."""
     while True:
         try:
-            if asked := await catch_up(app, store.known_delivery):
+            if asked := await catch_up(app, store.known_deliveries):
                 log.info("deliveries.asked_again", extra={"count": asked})
         except InterlockError as error:
             log.warning("deliveries.unknown", extra={"error": str(error)})

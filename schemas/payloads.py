@@ -1,7 +1,8 @@
 """The few fields that we read of GitHub's webhooks; everything else is ignored, and so are unknown events."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, AliasPath, Field
 
@@ -89,3 +90,23 @@ class Payload(Frozen):
     before: str = ""
     after: str = ""
     forced: bool = False
+
+
+_SHAPES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    event: (frozenset(has.split()), frozenset(lacks.split()))
+    for event, has, lacks in (
+        ("issues", "issue", "comment"),
+        ("issue_comment", "issue comment", ""),
+        ("pull_request", "pull_request", "review comment thread"),
+        ("pull_request_review", "pull_request review", "comment thread"),
+        ("check_run", "check_run", "deployment"),
+        ("push", "ref commits", ""),
+    )
+}
+"""What the body of an event has, and what it lacks that another event's body has besides."""
+
+
+def fits(event: str, body: Mapping[str, Any]) -> bool:
+    """Whether a body can be of this event, as far as we act on it: GitHub signs the body and not the header."""
+    has, lacks = _SHAPES.get(event, (frozenset(), frozenset()))
+    return has <= body.keys() and lacks.isdisjoint(body)

@@ -28,7 +28,7 @@ async def test_a_delivery_is_kept_once_and_taken_once(tmp_path: Path) -> None:
         await store.take_delivery(found.seq, [label("labelled:2", 13)], T0)  # taken already: nothing
         assert await store.due_tickets() == [TICKET]
         assert not await store.keep_delivery("g1", "issues", b"\xff raw", LATER)
-        assert await store.known_delivery("g1") and not await store.known_delivery("g2")
+        assert await store.known_deliveries(["g1"]) and not await store.known_deliveries(["g2"])
 
 
 async def test_a_replay_under_another_guid_is_known_by_its_body_unless_it_presses_a_button(tmp_path: Path) -> None:
