@@ -114,7 +114,9 @@ def setup(*, copilot: bool = True, webhooks: bool = True) -> None:
             (TOOLS / ".stamp").write_text(tools)
         examples = digest(WEBHOOKS / "package-lock.json")
         if webhooks and not fresh(TOOLS / ".stamp-webhooks", examples):
-            say("installing GitHub's webhook examples and Probot, for tests and benchmarks, into .tools/webhooks (from npm;")
+            say(
+                "installing GitHub's webhook examples and Probot, for tests and benchmarks, into .tools/webhooks (from npm;"
+            )
             say("about 20 MB to download, 100 MB on disk; MIT and ISC licences)")
             install_npm(WEBHOOKS)
             (TOOLS / ".stamp-webhooks").write_text(examples)

@@ -28,9 +28,11 @@ from schemas.commands import Command
 from schemas.payloads import fits
 
 MAX_BODY = 25 * 2**20
+BODY_SECONDS = 10.0
+"""GitHub itself gives up by then."""
 MIN_FREE_BYTES = 256 * 2**20
 _GUID = re.compile(r"[A-Za-z0-9-]{8,80}\Z")
-_EVENT = re.compile(r"[a-z_]{1,60}\Z")
+_EVENT = re.compile(r"[a-z0-9_]{1,60}\Z")
 
 
 def signature_fits(secret: str, body: bytes, header: str) -> bool:
@@ -46,7 +48,9 @@ def public(
 
     def answered(status: int, word: str, message: str) -> web.Response:
         metrics.deliveries.labels(word).inc()
-        return web.Response(body=b'{"message": "%s"}' % message.encode(), status=status, content_type="application/json")
+        return web.Response(
+            body=b'{"message": "%s"}' % message.encode(), status=status, content_type="application/json"
+        )
 
     full = Full(data_dir, clock)
 
@@ -54,9 +58,12 @@ def public(
         if request.content_length is not None and request.content_length > MAX_BODY:
             return answered(413, "too_large", "the body is over 25 MiB")
         try:
-            body = await request.read()
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return answered(413, "too_large", "the body is over 25 MiB")
+        except TimeoutError:
+            return answered(408, "too_slow", "the body did not come in time")
         headers = request.headers
         if not signature_fits(secret, body, headers.get("X-Hub-Signature-256", "")):
             return answered(401, "unsigned", "the SHA-256 signature is missing or wrong")
@@ -79,12 +86,14 @@ def public(
             arrived()
         return answered(202, "new" if new else "repeated", "accepted")
 
-    async def health(request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
-
     app = web.Application(client_max_size=MAX_BODY + 1)
     app.add_routes([web.post("/webhook", webhook), web.get("/healthz", health)])
     return app
+
+
+async def health(request: web.Request) -> web.Response:
+    """GET /healthz: the process answers."""
+    return web.json_response({"status": "ok"})
 
 
 class Full:
@@ -130,7 +139,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def admin(
     store: SqliteStore, clock: Clock, metrics: Metrics, token: str, named: asyncio.Event, operated: Callable[[], None]
 ) -> web.Application:
-    """GET /readyz, /metrics, /snapshot and /queue, POST /commands. `named` is set once GitHub has said which App we
+    """GET /healthz, /readyz, /metrics, /snapshot and /queue, POST /commands. `named` is set once GitHub has said which App we
     are; `operated` is called after each command that was done."""
 
     @web.middleware
@@ -180,7 +189,13 @@ def admin(
 
     app = web.Application(middlewares=[guard])
     app.router.add_post("/commands", commands)
-    for path, page in (("/readyz", readyz), ("/metrics", numbers), ("/snapshot", snapshot), ("/queue", queue)):
+    for path, page in (
+        ("/healthz", health),
+        ("/readyz", readyz),
+        ("/metrics", numbers),
+        ("/snapshot", snapshot),
+        ("/queue", queue),
+    ):
         app.router.add_get(path, page)
     return app
 

@@ -139,6 +139,11 @@ ROUTES: dict[str, tuple[Callable[[Payload, Origin], e.Addressed | None], frozens
 """For each event its handler and the actions that it is for."""
 
 
+def concerns(event: str, action: str) -> bool:
+    """Whether a delivery of this kind may mean anything to us."""
+    return action in ROUTES.get(event, (None, frozenset()))[1]
+
+
 def translate(event: str, payload: dict[str, Any], *, slug: str, app_id: int) -> Sequence[e.Addressed]:
     """The events of one delivery; none for what we do not know. Raises ValueError for a body that does not fit."""
     handler, actions = ROUTES.get(event, (None, frozenset()))

@@ -51,7 +51,7 @@ def _length(head: bytes) -> int:
 async def channels(url: str, count: int = CONNECTIONS) -> list[Channel]:
     """Connections to a server."""
     to, loop = urlsplit(url), asyncio.get_running_loop()
-    return [(await loop.create_connection(Channel, to.hostname, to.port))[1] for _ in range(count)]
+    return [(await loop.create_connection(Channel, to.hostname or "", to.port or 80))[1] for _ in range(count)]
 
 
 async def saturate(url: str, requests: Sequence[bytes]) -> Counter[int]:

@@ -170,7 +170,8 @@ async def measure(scratch: Path, *, deliveries: int, rounds: int, seconds: int, 
 def _report(laps: dict[str, list[tuple[float, float]]], spins: list[float], waits: list[float], size: int) -> Any:
     ratios = [ours[0] / theirs[0] for ours, theirs in zip(laps["interlock"], laps["probot"], strict=True)]
     rows = [
-        {"name": name, "per_cpu_second": round(median(cpu for cpu, _ in rows)), "wall_per_second": round(median(w for _, w in rows)),
+        {"name": name, "per_cpu_second": round(median(cpu for cpu, _ in rows)),
+         "wall_per_second": round(median(wall for _, wall in rows)),
          "lowest": round(min(cpu for cpu, _ in rows)), "highest": round(max(cpu for cpu, _ in rows))}
         for name, rows in laps.items()
     ]  # fmt: skip
@@ -195,7 +196,7 @@ def text(found: Any) -> str:
         )
     times, noise, pace = found["times_probot"], found["noise"], found["paced"]
     lines += [
-        f"  ours, durable, does {times['ratio']} times what Probot does ({times['lowest']} to {times['highest']} over the rounds)",
+        f"  ours, durable: {times['ratio']} times Probot ({times['lowest']} to {times['highest']} over the rounds)",
         f"  the machine: a fixed piece of work took {noise['lowest']} to {noise['highest']} ms of CPU",
         f"At {pace['per_second']} a second, {pace['deliveries']} deliveries: answered in {pace['p50_ms']} ms (median), "
         f"{pace['p99_ms']} ms (p99), {pace['worst_ms']} ms (worst)",

@@ -98,9 +98,7 @@ def webhook(deliveries: int, rounds: int, seconds: int, as_json: bool) -> None:
 
     scratch = Path(tempfile.mkdtemp(prefix="interlock-bench-", dir="/var/tmp"))
     try:
-        found = asyncio.run(
-            webhooks.measure(scratch, deliveries=deliveries, rounds=rounds, seconds=seconds, say=say)
-        )
+        found = asyncio.run(webhooks.measure(scratch, deliveries=deliveries, rounds=rounds, seconds=seconds, say=say))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     click.echo(json.dumps(found, indent=2) if as_json else webhooks.text(found))

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from bot.standin import access, client, code, control, git_http, hooks, pages, rest, verdicts
+from bot.standin import access, client, code, control, git_http, pages, post, rest, verdicts
 from bot.standin.rest import Call
 from bot.standin.state import ApiError, Json, State
 
@@ -34,6 +34,7 @@ _REPO: list[tuple[str, str, Handler]] = [
     ("DELETE", "/issues/{number:\\d+}/labels/{label}", rest.remove_label),
     ("POST", "/issues/{number:\\d+}/comments", rest.create_comment),
     ("GET", "/issues/{number:\\d+}/comments", rest.list_comments),
+    ("GET", "/issues/{number:\\d+}/events", post.issue_events),
     ("GET", "/issues/comments/{comment:\\d+}", rest.get_comment),
     ("PATCH", "/issues/comments/{comment:\\d+}", rest.patch_comment),
     ("DELETE", "/issues/comments/{comment:\\d+}", rest.delete_comment),
@@ -62,8 +63,11 @@ _REPO: list[tuple[str, str, Handler]] = [
 _ROOT: list[tuple[str, str, Handler]] = [
     ("GET", "/app", rest.get_app),
     ("POST", "/app/installations/{installation:\\d+}/access_tokens", rest.create_token),
-    ("GET", "/app/hook/deliveries", rest.list_deliveries),
-    ("POST", "/app/hook/deliveries/{delivery:\\d+}/attempts", rest.redeliver),
+    ("GET", "/app/installations", post.list_installations),
+    ("GET", "/installation/repositories", post.list_repositories),
+    ("GET", "/app/hook/deliveries", post.list_deliveries),
+    ("GET", "/app/hook/deliveries/{delivery:\\d+}", post.get_delivery),
+    ("POST", "/app/hook/deliveries/{delivery:\\d+}/attempts", post.redeliver),
     ("GET", "/users/{login}", rest.get_user),
 ]
 
@@ -122,6 +126,7 @@ def application(state: State) -> web.Application:
     app = web.Application(client_max_size=512 * 2**20)
     app.add_routes(git_http.routes(state))
     app.add_routes(control.routes(state))
+    app.add_routes(post.routes(state))
     for method, path, handler in _ROOT:
         app.router.add_route(method, path, _wrap(state, handler))
     for method, path, handler in _REPO:
@@ -146,7 +151,7 @@ async def stand_in(data: Path, port: int = 0, host: str = "127.0.0.1") -> AsyncI
     site = web.TCPSite(runner, host, port)
     await site.start()
     state.url = f"http://{host}:{runner.addresses[0][1]}"
-    delivering = asyncio.create_task(hooks.deliver_all(state))
+    delivering = asyncio.create_task(post.deliver_all(state))
     try:
         yield state
     finally:

@@ -84,6 +84,7 @@ class Item:
     locked: bool = False
     labels: list[str] = field(default_factory=list)
     comments: list[Json] = field(default_factory=list)
+    events: list[Json] = field(default_factory=list)
     closed: datetime | None = None
     # of pull requests only
     head_ref: str | None = None
@@ -151,6 +152,7 @@ class State:
         self.deliveries: list[Json] = []
         self.requests: list[Json] = []
         self.faults: list[Json] = []
+        self.losses: Json = {}
         self.seq = 0
         self.offset = timedelta()
         self._ids = 1000
