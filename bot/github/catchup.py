@@ -28,6 +28,7 @@ OVERLAP: Final = timedelta(minutes=15)
 """How far behind the last look the next one begins: an attempt is listed when it has ended, and clocks differ."""
 STANDING: Final = timedelta(days=1)
 PAGES: Final = 100
+PER_PAGE = 100
 _LOOKED, _STOOD = "catch-up: deliveries", "catch-up: standing"
 
 
@@ -94,7 +95,7 @@ class CatchUp(NamedTuple):
 
     async def _attempts(self, since: datetime) -> tuple[list[dict[str, Any]], bool]:
         """Attempts at delivering since then, the newest first, and whether these are all."""
-        path: str | None = "/app/hook/deliveries?per_page=100"
+        path: str | None = f"/app/hook/deliveries?per_page={PER_PAGE}"
         listed: list[dict[str, Any]] = []
         for _ in range(PAGES):
             page, path = await self.app.as_app("GET", path or "")

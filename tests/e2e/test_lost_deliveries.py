@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from bot.standin.client import process
 from schemas.ticket import TicketState
-from tests.e2e.world import World, Zygote, world
+from tests.e2e.world import NOWHERE, World, Zygote, world
 
-TICKETS = max(4, int(100 * float(os.environ.get("INTERLOCK_SOAK", "0"))))
+TICKETS = max(3, int(100 * float(os.environ.get("INTERLOCK_SOAK", "0"))))
 WORDS = [f"word-{number:03}" for number in range(TICKETS)]
 POLICY = "checks:\n  - name: there\n    command: test -s LIST\n"
 FILES = {".github/interlock.yml": POLICY, "LIST": "all\n", **{f"{word}.txt": "empty\n" for word in WORDS}}
@@ -53,6 +55,8 @@ async def ended(folder: Path, zygote: Zygote, losses: Mapping[str, Any], **order
         await scene.until_closed(*people, seconds=60 + 6 * TICKETS)
         await scene.github.control("losses", {})
         await settled(scene)
+        tried = await scene.github.control("deliveries")
+        assert not losses or {True, False} == {one["redelivery"] for one in tried if one["status"] == "OK"}
         return await _state(scene)
 
 
@@ -90,3 +94,55 @@ async def test_losses_repeats_and_disorder_change_nothing_and_neither_does_polli
     assert lossy == plain
     polled = await ended(tmp_path / "polled", zygote, {}, poll=True)
     assert polled == plain
+
+
+async def test_after_a_week_away_labels_answers_and_ends_are_found(tmp_path: Path, zygote: Zygote) -> None:
+    """GitHub lists deliveries for three days; these are older."""
+    first, second, third = WORDS[:3]
+    files = {**FILES, ".github/interlock.yml": POLICY + "questions:\n  deadline_hours: 400\n"}
+    async with world(tmp_path, zygote, files, PLAYBOOK, INTERLOCK_SANDBOX="off") as scene:
+        await scene.start()
+        answered, ended = await scene.label(f"Note {first}", "x"), await scene.label(f"Note {second}", "x")
+        for person in (answered, ended):
+            await said(scene, person.issue, f"Which {first if person is answered else second}?")
+        await scene.stop()
+        missed = await scene.label(f"Note {third}", "x")
+        path = "/repos/octo/app/issues"
+        await scene.github.as_user("alice", "POST", f"{path}/{answered.issue}/comments", {"body": "best judgement"})
+        await scene.github.as_user("bob", "PATCH", f"{path}/{ended.issue}", {"state": "closed"})
+        await scene.github.control("clock", {"advance": 8 * 86400})
+        await scene.start(hours=8 * 24)
+        await said(scene, missed.issue, f"Which {third}?")
+        async with asyncio.timeout(60):
+            while {one.issue: one.state for one in await scene.tickets()}[ended.issue] is not TicketState.CANCELLED:
+                await asyncio.sleep(0.05)
+            while not (ticket := next(one for one in await scene.tickets() if one.issue == answered.issue)).tasks:
+                await asyncio.sleep(0.05)
+        assert [question.answer.text for question in ticket.questions if question.answer] == ["best judgement"]
+
+
+async def said(scene: World, issue: int, words: str) -> None:
+    """Until the bot has said so in a comment."""
+    async with asyncio.timeout(60):
+        sequence = 0
+        while not any(words in comment["body"] for comment in await scene.comments(issue)):
+            sequence = await scene.github.wait(sequence, 5.0)
+
+
+async def test_the_command_polls_and_listens_on_the_admin_port_alone(tmp_path: Path, zygote: Zygote) -> None:
+    async with world(tmp_path, zygote, FILES, PLAYBOOK, INTERLOCK_SANDBOX="off") as scene:
+        await scene.github.control("app", {"webhook_url": NOWHERE})
+        scene.environment.pop("INTERLOCK_WEBHOOK_SECRET")
+        command = ("bot.cli.main", "serve", "--poll")
+        async with process(*command, env=scene.environment, log=tmp_path / "bot.log") as (child, line):
+            words = line.split()
+            assert words[:2] == ["polling", scene.github.url] and words[2] == "admin"
+            async with aiohttp.ClientSession() as session, session.get(f"{words[3]}/healthz") as answer:
+                assert answer.status == 200
+            sockets = {
+                os.readlink(fd) for fd in Path(f"/proc/{child.pid}/fd").iterdir() if fd.exists() or fd.is_symlink()
+            }
+            rows = [row.split() for row in Path(f"/proc/{child.pid}/net/tcp").read_text().splitlines()[1:]]
+            assert len([row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]) == 1
+            person = await scene.label(f"Note {WORDS[0]}", "x")
+            await said(scene, person.issue, f"Which {WORDS[0]}?")
