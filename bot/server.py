@@ -52,8 +52,6 @@ def public(
             body=b'{"message": "%s"}' % message.encode(), status=status, content_type="application/json"
         )
 
-    full = Full(data_dir, clock)
-
     async def webhook(request: web.Request) -> web.Response:
         if request.content_length is not None and request.content_length > MAX_BODY:
             return answered(413, "too_large", "the body is over 25 MiB")
@@ -76,7 +74,7 @@ def public(
             return answered(400, "malformed", "the body is not a JSON object (set the webhook's content type to JSON)")
         if not fits(event, found):  # the signature does not cover the header
             return answered(400, "malformed", "the body is not of the event that X-GitHub-Event names")
-        if full():
+        if shutil.disk_usage(data_dir).free < MIN_FREE_BYTES:
             return answered(503, "refused", "the disk is nearly full")
         try:
             new = await store.keep_delivery(guid, event, body, clock.wall())
@@ -94,18 +92,6 @@ def public(
 async def health(request: web.Request) -> web.Response:
     """GET /healthz: the process answers."""
     return web.json_response({"status": "ok"})
-
-
-class Full:
-    """Whether the disk is nearly full, looked at once a second."""
-
-    def __init__(self, folder: Path, clock: Clock) -> None:
-        self._folder, self._clock, self._until, self._full = folder, clock, 0.0, False
-
-    def __call__(self) -> bool:
-        if (now := self._clock.boot()) >= self._until:
-            self._until, self._full = now + 1.0, shutil.disk_usage(self._folder).free < MIN_FREE_BYTES
-        return self._full
 
 
 def read(body: bytes) -> dict[str, Any] | None:

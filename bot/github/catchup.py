@@ -7,13 +7,13 @@ day, what stands on GitHub is read as well (bot.github.standing).
 
 import json
 import logging
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple, NoReturn, Protocol
+from typing import Any, Final, NamedTuple, NoReturn
 
 from bot.errors import InterlockError, Rejected, Transient
-from bot.github import standing
 from bot.github.app import GitHubApp
+from bot.github.standing import Records, Standing
 from bot.ports import Clock
 
 log = logging.getLogger("interlock.catchup")
@@ -30,14 +30,6 @@ STANDING: Final = timedelta(days=1)
 PAGES: Final = 100
 PER_PAGE = 100
 _LOOKED, _STOOD = "catch-up: deliveries", "catch-up: standing"
-
-
-class Records(standing.Records, Protocol):
-    """What is kept here, as bot.store has it."""
-
-    async def known_deliveries(self, guids: Sequence[str]) -> Set[str]: ...
-    async def meta(self, key: str) -> str | None: ...
-    async def set_meta(self, key: str, value: str) -> None: ...
 
 
 class CatchUp(NamedTuple):
@@ -73,12 +65,14 @@ class CatchUp(NamedTuple):
         missing = await self._missing(attempts, first=looked is None)
         for attempt in missing:
             try:
-                # One that fails again would fail each time.
-                await (self._take(attempt) if self.poll or attempt["redelivery"] else self._ask_again(attempt))
+                if self.poll or attempt["redelivery"]:  # one that fails again would fail each time
+                    await self._take(attempt)
+                else:
+                    await self.app.as_app("POST", f"/app/hook/deliveries/{attempt['id']}/attempts")
             except Rejected as error:
                 log.warning("delivery.lost", extra={"delivery": attempt["guid"], "error": str(error)})
         if looked and (not whole or now - looked > KEPT or now - (stood or looked) > STANDING):
-            await standing.Standing(self.app, self.records, self.clock, self.label).read(since=looked - OVERLAP)
+            await Standing(self.app, self.records, self.clock, self.label).read(since=(stood or looked) - OVERLAP)
             self.arrived()
             stood = None
         if stood is None:
@@ -112,9 +106,6 @@ class CatchUp(NamedTuple):
             newest = {guid: one for guid, one in newest.items() if guid not in reached}
         known = await self.records.known_deliveries(list(newest))
         return [one for guid, one in newest.items() if guid not in known]
-
-    async def _ask_again(self, attempt: dict[str, Any]) -> None:
-        await self.app.as_app("POST", f"/app/hook/deliveries/{attempt['id']}/attempts")
 
     async def _take(self, attempt: dict[str, Any]) -> None:
         found, _ = await self.app.as_app("GET", f"/app/hook/deliveries/{attempt['id']}")

@@ -7,7 +7,7 @@ was heard in time is nothing new.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -27,7 +27,10 @@ class Records(Protocol):
     """What is kept here, as bot.store has it."""
 
     async def keep_delivery(self, guid: str, event: str, body: bytes, now: datetime) -> bool: ...
+    async def known_deliveries(self, guids: Sequence[str]) -> Set[str]: ...
     async def tickets(self) -> Sequence[Ticket]: ...
+    async def meta(self, key: str) -> str | None: ...
+    async def set_meta(self, key: str, value: str) -> None: ...
 
 
 class Place(NamedTuple):
