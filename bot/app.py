@@ -31,10 +31,13 @@ from bot.metrics import Metrics
 from bot.pipeline import prompts
 from bot.pipeline.engineer import TRIGGER_LABEL
 from bot.ports import Clock, Faults, Harness, Remote, no_faults
+from bot.runners.checks import SandboxChecker
+from bot.runners.environment import Environments
 from bot.runners.harnesses.copilot import CopilotHarness
 from bot.runners.harnesses.scripted import ScriptedHarness
+from bot.runners.layers import Trees
 from bot.runners.performer import AgentRuns, RunCanceller
-from bot.runners.sandbox import Sandbox, SandboxChecker, area_for, emptied, stage, tools_for
+from bot.runners.sandbox import Sandbox, area_for, emptied, stage, tools_for
 from bot.store.store import SqliteStore, open_store
 from schemas.settings import Provider, Settings
 
@@ -129,16 +132,19 @@ async def running(
         app = GitHubApp(app_id=app_id, private_key=key, api_url=settings.github_api_url, session=session, clock=clock)
         people = GitHubPeople(app)
         mirrors = Mirrors(app, settings.git_url, settings.data_dir / "mirrors")
-        checker = SandboxChecker(sandbox, clock)
+        trees = Trees(sandbox)
+        environments = Environments(sandbox, trees, sandbox.area.parent / "environments", settings.registries)
+        checker = SandboxChecker(sandbox, trees, environments, clock)
         named = asyncio.Event()
         runs = AgentRuns(
-            harness=harness, remotes=mirrors.remote, sandbox=sandbox, checker=checker, logs=settings.data_dir / "logs",
-            clock=clock, faults=faults, write_prompt=prompts.write,
+            harness=harness, remotes=mirrors.remote, area=sandbox.area, trees=trees, environments=environments, checker=checker,
+            logs=settings.data_dir / "logs", clock=clock, faults=faults, write_prompt=prompts.write,
         )  # fmt: skip
         lander = Lander(
             queue=store, remote=lambda lane: remote_of(store, mirrors, lane), checker=checker, clock=clock,
             owner=store.owner, confirmer=GitHubConfirmer(app, people, store.ticket), faults=faults,
-            driver=settings.merge_driver, ci=GitHubCi(app, lambda lane: place_of(store, mirrors, lane)),
+            driver=settings.merge_driver, prober=SandboxChecker(sandbox, trees, environments, clock),
+            ci=GitHubCi(app, lambda lane: place_of(store, mirrors, lane)),
             on_step=lambda _, event: metrics.lane_steps.labels(event.kind).inc(),
         )  # fmt: skip
         loop = Loop(

@@ -23,7 +23,7 @@ from bot.ports import Checker, CheckVerdict, Ci, Clock, Confirmer, Faults, Lease
 from bot.rules import lanes, probes
 from bot.rules.lane_turn import FROZEN_SECONDS
 from schemas import lane as q
-from schemas.base import Evidence, Sha
+from schemas.base import Environment, Evidence, Sha
 
 log = logging.getLogger("interlock.lander")
 
@@ -48,6 +48,8 @@ class Lander:
     threads: int = 2
     driver: str = ""
     ci: Ci | None = None
+    prober: Checker | None = None
+    """Looks for whoever made a train red. With slots of its own, no lane's search keeps another lane's train waiting."""
     landed: dict[str, Landed] = field(default_factory=dict)
     """What each lane's branch was seen to hold, so that its history is walked once."""
     on_step: Callable[[q.Lane, q.LaneEvent], None] | None = None
@@ -181,20 +183,27 @@ class Lander:
         if not probe.checks:
             return q.Checked(outcome="green", length=length, verdict=probes.NO_CHECKS)
         tree = train.carriages[length - 1].tree if length else await asyncio.to_thread(_tree, remote, train.base)
-        found = await self._verdict(remote, tree, probe, train.search)
+        newest = entries[max(length - 1, 0)].environment  # the policy as the last of them knew it
+        found = await self._verdict(remote, tree, probe, train.search, newest)
         verdict = found.summary or "checks passed" if found.outcome == "green" else ""
         return q.Checked(outcome=found.outcome, length=length, evidence=found.evidence, verdict=verdict)
 
-    async def _verdict(self, remote: Remote, tree: Sha, probe: probes.Probe, search: q.Search) -> CheckVerdict:
+    async def _verdict(
+        self, remote: Remote, tree: Sha, probe: probes.Probe, search: q.Search, environment: Environment
+    ) -> CheckVerdict:
         """Green is kept by tree and checks, whatever their order. Red is not: it is believed by the lane alone, and
         whoever asks for another try of the same tree (a change sent again, a head that was red) means another run."""
         asked = json.dumps(sorted((c.name, c.command, c.timeout_seconds) for c in probe.checks))
+        if environment.setup:
+            asked += environment.model_dump_json()
         digest = hashlib.sha256(asked.encode()).hexdigest()
         kept = await self.queue.verdict(tree, digest)
         if kept is not None and kept.outcome == "green":
             return kept
         self.faults.reach("land:check:before")
-        verdict = await self.checker.check(remote.git_dir, tree, probe.checks)
+        searching = search.red is not None or search.suspects
+        checker = self.prober if searching and self.prober else self.checker
+        verdict = await checker.check(remote.git_dir, tree, probe.checks, environment)
         self.faults.reach("land:check:after")
         if verdict.outcome == "green":
             said = (verdict.summary or "checks passed") + probes.flaky(search, probe)

@@ -94,17 +94,19 @@ def _reopen(conn: Connection, entry: q.Entry, command: Command, now: datetime) -
 
 
 def _resume(conn: Connection, key: str, command: Command, now: datetime) -> Done:
-    """A paused lane goes on; the tickets that wait in it are told."""
+    """A paused lane goes on, a frozen one asks its base again; the tickets that wait in it are told."""
     row = conn.execute("SELECT body FROM lanes WHERE key = ?", (key,)).fetchone()
     if row is None:
         raise unknown(key, [row["key"] for row in conn.execute("SELECT key FROM lanes ORDER BY key")])
     lane = q.Lane.model_validate_json(row["body"])
-    if not may(LANE_MOVES, lane.state, "resume"):
-        how = (
-            "it goes on by itself once its head has moved" if lane.state is q.LaneState.FROZEN else "nothing to resume"
-        )
-        raise Rejected(f"{key} is {lane.state}: {how}")
-    state = move(LANE_MOVES, lane.state, "resume")
+    action = next((one for one in ("resume", "look again") if may(LANE_MOVES, lane.state, one)), None)
+    if action is None:
+        raise Rejected(f"{key} is {lane.state}: nothing to resume")
+    state = move(LANE_MOVES, lane.state, action)
+    # Those that wait for another head are due now.
+    conn.execute(
+        "UPDATE entries SET due_at = ?1 WHERE lane = ?2 AND state = 'queued' AND due_at > ?1", (to_ms(now), key)
+    )
     # A lander that works on the version before is told so (Stale) and looks again.
     save_lane(conn, lane.model_copy(update={"state": state, "why": "", "version": lane.version + 1}))
     done = Done(

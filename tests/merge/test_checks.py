@@ -17,9 +17,10 @@ from bot.clock import SystemClock
 from bot.merge.lander import Lander
 from bot.merge.local import LocalRemote
 from bot.ports import CheckVerdict, Remote, no_faults
-from bot.runners.sandbox import Finished, evidence
+from bot.runners.checks import evidence
+from bot.runners.sandbox import Finished
 from bot.store.store import SqliteStore, open_store
-from schemas.base import CheckCommand, Evidence
+from schemas.base import CheckCommand, Environment, Evidence
 from schemas.change_request import ChangeRequest
 from schemas.lane import EntryState, ErrorClass, NewEntry
 from tests.merge.duel import Duel, Wanted, Zygote, modify, scene
@@ -51,7 +52,9 @@ class Listing:
         self.red, self.flake, self.trouble = red, flake, False
         self.runs: list[tuple[str, frozenset[str]]] = []
 
-    async def check(self, git_dir: Path, tree: str, commands: Sequence[CheckCommand]) -> CheckVerdict:
+    async def check(
+        self, git_dir: Path, tree: str, commands: Sequence[CheckCommand], environment: Environment
+    ) -> CheckVerdict:
         if self.trouble:
             return CheckVerdict("unknown", Evidence(reason="no room"))
         grep = ["git", f"--git-dir={git_dir}", "grep", "-l", "new", tree]
@@ -80,7 +83,9 @@ class Hurried(SystemClock):
 
 
 @asynccontextmanager
-async def queue(repo: Path, checker: Listing) -> AsyncIterator[tuple[SqliteStore, Lander, Hurried]]:
+async def queue(
+    repo: Path, checker: Listing, prober: Listing | None = None
+) -> AsyncIterator[tuple[SqliteStore, Lander, Hurried]]:
     clock, local = Hurried(), LocalRemote(repo, "refs/heads/main")
 
     async def remote(_: str) -> Remote:
@@ -89,7 +94,7 @@ async def queue(repo: Path, checker: Listing) -> AsyncIterator[tuple[SqliteStore
     async with open_store(repo / ".git" / "q.db", clock) as store:
         yield store, Lander(
             queue=store, remote=remote, checker=checker, confirmer=Everybody(), clock=clock, owner=store.owner,
-            faults=no_faults, looks_again=True,
+            faults=no_faults, looks_again=True, prober=prober,
         ), clock  # fmt: skip
 
 
@@ -117,6 +122,16 @@ async def test_one_bad_of_32_costs_12_runs_at_most(repo: Path, bad: int) -> None
     assert len(checker.trees) <= 12
     assert max(checker.runs.count(run) for run in checker.runs) <= 2
     assert checker.runs[-1][1] == {*there}, "what is on the branch was checked last"
+
+
+async def test_a_search_has_slots_of_its_own(repo: Path) -> None:
+    checker, prober = Listing({"3"}), Listing({"3"})
+    async with queue(repo, checker, prober) as (store, lander, clock):
+        await store.enqueue([entry(repo, number) for number in range(8)], clock.wall())
+        assert await drive(store, lander, LANE, clock) == ""
+    whole = frozenset(map(str, range(8)))
+    assert [changed for _, changed in checker.runs] == [whole, whole - {"3"}], "whole trains, the second one green"
+    assert [len(changed) for _, changed in prober.runs] == [8, 4, 4, 2, 3], "red once more, then whose it is"
 
 
 @pytest.mark.parametrize(

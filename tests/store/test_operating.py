@@ -106,9 +106,22 @@ async def test_a_paused_lane_is_resumed_and_those_who_wait_are_told(tmp_path: Pa
         assert (done.after, lane.state, lane.why, lane.version) == ("open", LaneState.OPEN, "", 2)
         due = await store.next_event(TICKET)
         assert due is not None and due.event == LaneOpened(ticket=TICKET, lane=BRANCH)
-        await move(store, lease, state=LaneState.FROZEN)
-        with pytest.raises(Rejected, match="once its head has moved"):
+        with pytest.raises(Rejected, match="nothing to resume"):
             await store.operate(command("release", BRANCH), T0)
+
+
+async def test_a_frozen_lane_asks_its_base_again_at_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await open_ticket(store, enqueue=(entry("a", ticket=TICKET),))
+        lease = await lane_lease(store)
+        waits = EntryMove(entry="a", to=E.QUEUED, error="the base is red", delay_seconds=60)
+        await move(store, lease, waits, state=LaneState.FROZEN, why="the base is red")
+        assert await store.busy_lanes(T0) == []
+        done = await store.operate(command("release", BRANCH), T0)
+        assert (done.before, done.after) == (LaneState.FROZEN, LaneState.OPEN)
+        assert [one.id for one in await store.due_entries(BRANCH, 9, T0)] == ["a"]
+        due = await store.next_event(TICKET)
+        assert due is not None and due.event == LaneOpened(ticket=TICKET, lane=BRANCH)
 
 
 async def test_the_last_failure_and_its_count_survive_a_retry_and_the_landing(tmp_path: Path) -> None:
