@@ -111,7 +111,7 @@ async def test_headers_are_checked_and_large_bodies_are_taken_up_to_the_limit(cl
     assert await deliver(client, b'{"title": "\\ud800"}') == 202
 
 
-async def test_a_body_that_dawdles_is_foundup(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_dawdles_is_given_up(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "BODY_SECONDS", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     writer.write(b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
