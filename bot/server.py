@@ -56,7 +56,7 @@ def public(
         if request.content_length is not None and request.content_length > MAX_BODY:
             return answered(413, "too_large", "the body is over 25 MiB")
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(None if request.content.is_eof() else BODY_SECONDS):
                 body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return answered(413, "too_large", "the body is over 25 MiB")

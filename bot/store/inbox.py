@@ -30,7 +30,7 @@ because of a hiccup, nor one broken installation hold up all others."""
 _DEFLATED: Final = b"x"
 """How every body begins that zlib's format holds: a fifth of the bytes to write, which costs more than deflating them."""
 
-GATHER_SECONDS: Final = 0.002
+GATHER_SECONDS: Final = 0.005
 """How long a delivery waits for others, to share a statement: each one hands the interpreter's lock to the writer's thread
 and back, which costs more than storing a delivery does."""
 
