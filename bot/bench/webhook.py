@@ -26,7 +26,7 @@ from bot.bench.load import paced, saturate
 from bot.errors import Misconfigured
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ROOT / ".tools" / "webhooks" / "node_modules"
+TOOLS = ROOT / ".tools" / "tests" / "node_modules"
 SECRET = "bench"
 PER_SECOND = 200
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -101,11 +101,12 @@ class Standing(NamedTuple):
                 await self._keep(place, "issue_comment", told, issue=issue, comment=comment)
         if ticket.pull_request is not None:
             await self._pull(place, ticket.pull_request.number)
-        closed, labels = issue["state"] == "closed", [label["name"] for label in issue["labels"]]
-        if closed or self.label not in labels:
-            last = await self._last(place, ticket.issue, "closed" if closed else "unlabeled")
-            if last is not None:
-                await self._keep(place, "issues", last, issue=issue)
+        if issue["state"] == "closed":
+            await self._keep(place, "issues", _closed(issue), issue=issue)
+        elif self.label not in [label["name"] for label in issue["labels"]]:
+            taken = await self._last(place, ticket.issue, "unlabeled")
+            if taken is not None:
+                await self._keep(place, "issues", taken, issue=issue)
 
     async def _pull(self, place: Place, number: int) -> None:
         pull = await self.app.call(*place, "GET", f"/pulls/{number}")
@@ -113,14 +114,15 @@ class Standing(NamedTuple):
             action = "dismissed" if review["state"] == "DISMISSED" else "submitted"
             told = _told(action, f"{review['id']}-{review['state']}", review["user"])
             await self._keep(place, "pull_request_review", told, pull_request=pull, review=review)
-        if pull["state"] == "closed" and (last := await self._last(place, number, "closed")):
-            await self._keep(place, "pull_request", last, pull_request=pull)
+        if pull["state"] == "closed":
+            told = _closed(await self.app.call(*place, "GET", f"/issues/{number}"))
+            await self._keep(place, "pull_request", told, pull_request=pull)
 
     async def _last(self, place: Place, issue: int, event: str) -> dict[str, Any] | None:
-        """When an issue or pull request was last closed, or our label last put on it or taken off, and by whom."""
+        """When our label was last put on an issue, or taken off, and by whom."""
         found = await self.app.pages(*place, f"/issues/{issue}/events")
         of_ours = (one for one in found if one["event"] == event and one["actor"])
-        fitting = [one for one in of_ours if "label" not in one or one["label"]["name"] == self.label]
+        fitting = [one for one in of_ours if one["label"]["name"] == self.label]
         return fitting[-1] if fitting else None
 
     async def _keep(self, place: Place, event: str, told: dict[str, Any], **parts: Any) -> None:
@@ -135,6 +137,10 @@ class Standing(NamedTuple):
 def _told(action: str, name: object, by: dict[str, Any]) -> dict[str, Any]:
     """As the list of an issue's events has it."""
     return {"event": action, "id": name, "actor": by}
+
+
+def _closed(issue: dict[str, Any]) -> dict[str, Any]:
+    return _told("closed", f"{issue['id']}-{issue['closed_at']}", issue["closed_by"] or issue["user"])
 
 
 def _at(event: dict[str, Any] | str) -> datetime:

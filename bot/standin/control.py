@@ -77,14 +77,11 @@ def routes(state: State) -> list[web.RouteDef]:
     async def press(request: web.Request) -> web.Response:
         body = await request.json()
         repo = state.repositories[int(body["repository"])]
-        found = repo.checks[int(body["check_run"])]
-        known = {action["identifier"] for action in found.get("actions", [])}
-        if found["status"] != "completed" or body["identifier"] not in known:
-            return web.json_response({"message": "no such button on a completed check run"}, status=422)
-        hooks.check(
-            state, "requested_action", repo, found, state.user(body["login"]),
-            requested_action={"identifier": body["identifier"]},
-        )  # fmt: skip
+        try:
+            found = verdicts.check_of(repo, str(body["check_run"]))
+            verdicts.press(state, repo, found, body["identifier"], state.user(body["login"]))
+        except ApiError as error:
+            return web.json_response(error.body, status=error.status)
         return web.json_response({})
 
     async def wait(request: web.Request) -> web.Response:

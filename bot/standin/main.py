@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from bot.standin import access, client, code, control, git_http, pages, post, rest, verdicts
+from bot.standin import access, client, code, control, git_http, pages, post, record, rest, verdicts
 from bot.standin.rest import Call
 from bot.standin.state import ApiError, Json, State
 
@@ -53,6 +53,8 @@ _REPO: list[tuple[str, str, Handler]] = [
     ("GET", "/pulls/{number:\\d+}/files", code.pull_files),
     ("POST", "/pulls/{number:\\d+}/reviews", verdicts.create_review),
     ("GET", "/pulls/{number:\\d+}/reviews", verdicts.list_reviews),
+    ("GET", "/pulls/{number:\\d+}/comments", verdicts.list_review_comments),
+    ("GET", "/pulls/{number:\\d+}/reviews/{review:\\d+}/comments", verdicts.list_review_comments),
     ("PUT", "/pulls/{number:\\d+}/reviews/{review:\\d+}/dismissals", verdicts.dismiss_review),
     ("POST", "/check-runs", verdicts.create_check),
     ("GET", "/check-runs/{check:\\d+}", verdicts.get_check),
@@ -98,7 +100,9 @@ def _wrap(state: State, handler: Handler) -> Callable[[web.Request], Awaitable[w
                 response.set_status(301 if request.method == "GET" else 307)
         except ValueError as error:
             response = web.json_response({"message": f"Problems parsing JSON: {error}"}, status=400)
-        if fault:
+        if fault is None:
+            record.exchange(request, raw, response)
+        else:
             response.headers.update(fault.get("headers", {}))
             if fault.get("after") and "status" in fault:
                 response = web.json_response({"message": "a fault on demand"}, status=int(fault["status"]))

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from bot.standin import shapes
 from bot.standin.rest import Call, page
-from bot.standin.state import ApiError, App, Json, State
+from bot.standin.state import ApiError, App, Json, State, stamp
 
 ANSWER_SECONDS = 10
 
@@ -141,8 +141,17 @@ async def redeliver(call: Call) -> web.Response:
 
 async def list_installations(call: Call) -> web.Response:
     """The App has one."""
-    app = _app(call)
-    return web.json_response([{"id": app.installation, "app_id": app.id, "suspended_at": None}])
+    app, state = _app(call), call.state
+    owner = state.user(next(iter(state.repositories.values())).owner if state.repositories else "octo")
+    url = f"{state.url}/app/installations/{app.installation}"
+    found = {
+        "id": app.installation, "account": shapes.user(state, owner), "app_id": app.id, "app_slug": app.slug,
+        "repository_selection": "selected", "access_tokens_url": f"{url}/access_tokens", "html_url": url,
+        "repositories_url": f"{state.url}/installation/repositories", "target_id": owner.id, "target_type": "User",
+        "permissions": app.permissions, "events": ["push"], "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": stamp(state.now()), "single_file_name": None, "suspended_at": None, "suspended_by": None,
+    }  # fmt: skip
+    return web.json_response([found])
 
 
 async def list_repositories(call: Call) -> web.Response:
@@ -161,6 +170,6 @@ async def list_repositories(call: Call) -> web.Response:
 
 
 async def issue_events(call: Call) -> web.Response:
-    """Labels and ends of an issue or pull request, with who did it."""
+    """Labels put on an issue or pull request and taken off, with who did it."""
     repo = call.repo("issues")
-    return page(call, call.state.item(repo, call.number()).events)
+    return page(call, [one for one in call.state.item(repo, call.number()).events if "label" in one])

@@ -100,7 +100,7 @@ async def get_user(call: Call) -> web.Response:
 
 
 async def get_repo(call: Call) -> web.Response:
-    return web.json_response(shapes.repository(call.state, call.repo()))
+    return web.json_response(shapes.full_repository(call.state, call.repo()))
 
 
 async def permission(call: Call) -> web.Response:
@@ -151,7 +151,10 @@ async def create_issue(call: Call) -> web.Response:
 
 async def get_issue(call: Call) -> web.Response:
     repo = call.repo("issues")
-    return web.json_response(shapes.issue(call.state, repo, call.state.item(repo, call.number())))
+    item = call.state.item(repo, call.number())
+    ends = [one["actor"] for one in item.events if one["event"] == "closed"]
+    by = ends[-1] if item.state == "closed" and ends else None
+    return web.json_response({**shapes.issue(call.state, repo, item), "closed_by": by})
 
 
 async def list_issues(call: Call) -> web.Response:

@@ -22,7 +22,8 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.body: Json = {"message": message, "documentation_url": "https://docs.github.com/rest", **more}
-        self.body["status"] = str(status)
+        if status != 422:
+            self.body["status"] = str(status)
         if errors is not None:
             self.body["errors"] = errors
 
@@ -91,6 +92,7 @@ class Item:
     head_sha: str = ""
     base_ref: str = ""
     base_sha: str = ""
+    merged_base: str = ""
     merged: datetime | None = None
     merged_by: User | None = None
     merge_commit: str | None = None
