@@ -96,6 +96,7 @@ async def test_losses_repeats_and_disorder_change_nothing_and_neither_does_polli
     assert polled == plain
 
 
+@pytest.mark.slow
 async def test_after_a_week_away_labels_answers_and_ends_are_found(tmp_path: Path, zygote: Zygote) -> None:
     """GitHub lists deliveries for three days; these are older."""
     first, second, third = WORDS[:3]
@@ -129,6 +130,7 @@ async def said(scene: World, issue: int, words: str) -> None:
             sequence = await scene.github.wait(sequence, 5.0)
 
 
+@pytest.mark.slow
 async def test_the_command_polls_and_listens_on_the_admin_port_alone(tmp_path: Path, zygote: Zygote) -> None:
     async with world(tmp_path, zygote, FILES, PLAYBOOK, INTERLOCK_SANDBOX="off") as scene:
         await scene.github.control("app", {"webhook_url": NOWHERE})

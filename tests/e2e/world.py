@@ -101,6 +101,8 @@ class World:
 
     def kill(self) -> None:
         """kill -9."""
+        if not self.pid:  # never started: 0 would be ourselves and all our children
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
