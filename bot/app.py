@@ -17,9 +17,9 @@ from aiohttp import web
 import handlers
 from bot import server
 from bot.clock import SystemClock
-from bot.errors import InterlockError, Misconfigured, Rejected, Transient
+from bot.errors import Misconfigured, Rejected, Transient
 from bot.github.app import GitHubApp
-from bot.github.catchup import catch_up
+from bot.github.catchup import CatchUp
 from bot.github.ci import GitHubCi, Place
 from bot.github.forge import KINDS, Forge
 from bot.github.landing import GitHubLanding
@@ -33,6 +33,7 @@ from bot.merge.rollback import RollbackPerformer
 from bot.merge.trial import TrialPerformer
 from bot.metrics import Metrics
 from bot.pipeline import prompts
+from bot.pipeline.engineer import TRIGGER_LABEL
 from bot.ports import Clock, Faults, Harness, Remote, no_faults
 from bot.rules import policy
 from bot.runners.checks import SandboxChecker
@@ -48,7 +49,6 @@ from schemas.settings import Provider, Settings
 
 log = logging.getLogger("interlock.app")
 
-CATCH_UP_SECONDS = 300.0
 IDENTITY_RETRY_SECONDS = 5.0
 
 
@@ -60,7 +60,7 @@ class Ports(NamedTuple):
 
 
 class Addresses(NamedTuple):
-    """Where the listeners are, once they listen."""
+    """Where the listeners are, once they listen; no public one when polling."""
 
     public: str
     admin: str
@@ -101,10 +101,10 @@ def bundled_cli() -> Path | None:
     return min(root.glob(".tools/**/node_modules/@github/copilot-linux-*/copilot"), default=None)
 
 
-def checked(settings: Settings) -> tuple[int, Path, str]:
+def checked(settings: Settings, *, poll: bool = False) -> tuple[int, Path, str]:
     """App id, the key's file and the webhook secret. Raises Misconfigured naming what is missing (nothing starts without)."""
     secret = settings.webhook_secret.get_secret_value()
-    if not secret:
+    if not secret and not poll:
         raise Misconfigured("WEBHOOK_SECRET is not set: without it anybody could give orders")
     if settings.app_id is None or settings.private_key_file is None:
         raise Misconfigured("APP_ID and PRIVATE_KEY_FILE are not set: register the App first (docs/operations.md)")
@@ -127,9 +127,12 @@ def policy_of(settings: Settings) -> ServerPolicy:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, ports: Ports, provider: Provider | None) -> AsyncIterator[Addresses]:
-    """The whole server until the block ends. Raises Misconfigured before anything is touched."""
-    app_id, key, secret = checked(settings)
+async def running(
+    settings: Settings, ports: Ports, provider: Provider | None, *, poll: bool = False
+) -> AsyncIterator[Addresses]:
+    """The whole server until the block ends. With `poll` it asks GitHub for deliveries and has no public listener.
+    Raises Misconfigured before anything is touched."""
+    app_id, key, secret = checked(settings, poll=poll)
     server_policy = policy_of(settings)
     clock, faults = ports.clock, ports.faults
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -184,6 +187,10 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
             named.set()
             await loop.run()
 
+        catching_up = CatchUp(
+            app=app, records=store, clock=clock, concerns=handlers.concerns, arrived=loop.deliveries.set,
+            label=TRIGGER_LABEL, poll=poll,
+        )  # fmt: skip
         public = server.public(store, clock, secret, settings.data_dir, metrics, arrived=loop.deliveries.set)
 
         def operated() -> None:
@@ -192,9 +199,9 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
 
         token = settings.api_token.get_secret_value()
         admin = server.admin(store, clock, metrics, token, named, operated)
-        public_url = await _listen(stack, public, settings.host, settings.port)
+        public_url = "" if poll else await _listen(stack, public, settings.host, settings.port)
         admin_url = await _listen(stack, admin, settings.admin_host, settings.admin_port)
-        background = [asyncio.create_task(work()), asyncio.create_task(_keep_up(app, store, clock))]
+        background = [asyncio.create_task(work()), asyncio.create_task(catching_up.run())]
         for task in background:
             task.add_done_callback(_said_why)
         try:
@@ -229,17 +236,6 @@ async def _listen(stack: contextlib.AsyncExitStack, app: web.Application, host: 
     except OSError as error:
         raise Misconfigured(f"{host}:{port} cannot be listened on ({error.strerror}): set another PORT") from None
     return f"http://{host}:{runner.addresses[0][1]}"
-
-
-async def _keep_up(app: GitHubApp, store: SqliteStore, clock: Clock) -> None:
-    """GitHub repeats no delivery by itself: ask for those that we missed, at start and now and then."""
-    while True:
-        try:
-            if asked := await catch_up(app, store.known_delivery):
-                log.info("deliveries.asked_again", extra={"count": asked})
-        except InterlockError as error:
-            log.warning("deliveries.unknown", extra={"error": str(error)})
-        await clock.sleep(CATCH_UP_SECONDS)
 
 
 def _said_why(task: asyncio.Task[None]) -> None:

@@ -187,6 +187,12 @@ INSTALLATIONS: dict[tuple[str, str], Callable[[InstallationPayload], Sequence[e.
 }
 
 
+def concerns(event: str, action: str) -> bool:
+    """Whether a delivery of this kind may mean anything to us."""
+    known = (event, action) in PLACES or (event, action) in INSTALLATIONS
+    return known or action in ROUTES.get(event, (None, frozenset()))[1]
+
+
 def translate(event: str, payload: dict[str, Any], *, slug: str, app_id: int) -> Sequence[e.Addressed]:
     """The events of one delivery; none for what we do not know. Raises ValueError for a body that does not fit."""
     action = str(payload.get("action") or "")

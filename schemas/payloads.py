@@ -1,7 +1,8 @@
 """The few fields that we read of GitHub's webhooks; everything else is ignored, and so are unknown events."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, AliasPath, Field
 
@@ -122,3 +123,29 @@ class Payload(Frozen):
     after: str = ""
     forced: bool = False
     commits: tuple[PayloadCommit, ...] = ()
+
+
+_EVERYWHERE = frozenset({"action", "changes", "enterprise", "installation", "organization", "repository", "sender"})
+_SHAPES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    event: (frozenset(has.split()), frozenset(lacks.split()))
+    for event, has, lacks in (
+        ("issues", "issue", "comment"),
+        ("issue_comment", "issue comment", ""),
+        ("pull_request", "pull_request", "review comment thread"),
+        ("pull_request_review", "pull_request review", "comment thread"),
+        ("check_run", "check_run", "deployment"),
+        ("check_suite", "check_suite", ""),
+        ("push", "ref commits", ""),
+        ("installation", "installation", "repository repositories_added membership team hook project projects_v2_item"),
+        ("installation_repositories", "installation repositories_added repositories_removed", ""),
+    )
+}
+"""What the body of an event has, and what it lacks that another event's body has besides."""
+
+
+def fits(event: str, body: Mapping[str, Any]) -> bool:
+    """Whether a body can be of this event, as far as we act on it: GitHub signs the body, but not the header."""
+    if event == "repository":  # almost every other body has one as well
+        return "repository" in body and body.keys() <= _EVERYWHERE
+    has, lacks = _SHAPES.get(event, (frozenset(), frozenset()))
+    return has <= body.keys() and lacks.isdisjoint(body)

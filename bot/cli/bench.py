@@ -1,5 +1,6 @@
 """`interlock bench`: the project's own benchmarks, beside peers, in one run."""
 
+import asyncio
 import json
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ import click
 from bot.bench import landing, pipeline, workload
 from bot.bench import probes as probing
 from bot.bench import queue as queues
+from bot.bench import webhook as webhooks
 from bot.cli.options import FOLDER
 from bot.clock import SystemClock
 from bot.errors import Misconfigured
@@ -81,6 +83,25 @@ def queue(changes: int, rounds: int, seeds: int, full: bool, as_json: bool) -> N
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     click.echo(json.dumps(found, indent=2) if as_json else queues.text(found))
+
+
+@bench.command()
+@click.option("--deliveries", type=click.IntRange(100, 100_000), default=3000, show_default=True, help="in each round")
+@click.option("--rounds", type=click.IntRange(1, 50), default=7, show_default=True)
+@click.option("--seconds", type=click.IntRange(1, 3600), default=20, show_default=True, help="at a steady pace")
+@click.option("--json", "as_json", is_flag=True)
+def webhook(deliveries: int, rounds: int, seconds: int, as_json: bool) -> None:
+    """Webhooks taken in, durably, for each CPU second, beside Probot doing nothing; and how long an answer takes."""
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    scratch = Path(tempfile.mkdtemp(prefix="interlock-bench-", dir="/var/tmp"))
+    try:
+        found = asyncio.run(webhooks.measure(scratch, deliveries=deliveries, rounds=rounds, seconds=seconds, say=say))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    click.echo(json.dumps(found, indent=2) if as_json else webhooks.text(found))
 
 
 def _text(found: dict[str, Any]) -> str:

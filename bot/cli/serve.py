@@ -12,17 +12,20 @@ from bot.rules.sanitise import redacted
 
 
 @click.command()
-def serve() -> None:
+@click.option("--poll", is_flag=True, help="ask GitHub for deliveries, and listen to nobody outside of this machine")
+def serve(poll: bool) -> None:
     """Receive webhooks and work on what they ask for."""
     logs.start(redacted)
-    asyncio.run(_run())
+    asyncio.run(_run(poll))
 
 
-async def _run() -> None:
+async def _run(poll: bool) -> None:
     """Serve until SIGTERM or SIGINT. One line on stdout says where, once it listens."""
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    async with running(read_settings(), Ports(), read_model()) as addresses:
-        click.echo(f"webhook {addresses.public}/webhook admin {addresses.admin}")
+    settings = read_settings()
+    async with running(settings, Ports(), read_model(), poll=poll) as addresses:
+        taken = f"polling {settings.github_api_url}" if poll else f"webhook {addresses.public}/webhook"
+        click.echo(f"{taken} admin {addresses.admin}")
         await stop.wait()

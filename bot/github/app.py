@@ -252,3 +252,23 @@ class GitHubApp:
             found += items
             if len(items) < PAGE:
                 return found
+
+    async def installations(self) -> list[int]:
+        """Those that are not suspended."""
+        found: list[int] = []
+        path: str | None = f"/app/installations?per_page={PAGE}"
+        while path is not None:
+            page, path = await self.as_app("GET", path)
+            found += (one["id"] for one in page if not one.get("suspended_at"))
+        return found
+
+    async def repositories(self, installation: int) -> list[RepoRef]:
+        """All that an installation may see, by a token that can do nothing else."""
+        wanted = {"permissions": {"metadata": "read"}}
+        minted, _ = await self.as_app("POST", f"/app/installations/{installation}/access_tokens", wanted)
+        found: list[RepoRef] = []
+        path: str | None = f"/installation/repositories?per_page={PAGE}"
+        while path is not None:
+            page, path = await self._apis[installation].send("GET", path, b"", jwt=None, token=minted["token"])
+            found += (RepoRef(id=one["id"], full_name=one["full_name"]) for one in page["repositories"])
+        return found

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import uuid
 from typing import Any
 
-import aiohttp
 import pygit2
 
 from bot.standin import record, shapes
 from bot.standin.state import Item, Json, Repository, State, User, stamp
-
-ANSWER_SECONDS = 10
 
 
 def emit(state: State, event: str, action: str | None, repo: Repository, sender: User, **body: Any) -> None:
@@ -62,8 +57,21 @@ def _use(fault: Json) -> bool:
 
 def issue(state: State, action: str, repo: Repository, item: Item, sender: User, **more: Any) -> None:
     """issues.*"""
+    if action in ("labeled", "unlabeled", "closed", "reopened"):
+        _record(state, action, item, sender, **more)
     found = shapes.issue(state, repo, item, whole_labels=action == "labeled")
     emit(state, "issues", action, repo, sender, issue=found, **more)
+
+
+def _record(state: State, action: str, item: Item, sender: User, label: Json | None = None) -> None:
+    """What GET /issues/N/events tells of it."""
+    found = {
+        "id": state.next_id(), "node_id": "E_1", "url": "", "event": action, "actor": shapes.user(state, sender),
+        "created_at": stamp(state.now()), "commit_id": None, "commit_url": None, "performed_via_github_app": None,
+    }  # fmt: skip
+    if label is not None:
+        found["label"] = {"name": label["name"], "color": label["color"]}
+    item.events.append(found)
 
 
 def comment(state: State, action: str, repo: Repository, item: Item, found: Json, sender: User, **more: Any) -> None:
@@ -165,37 +173,8 @@ def close(state: State, repo: Repository, item: Item, sender: User) -> None:
     """Close an issue or a pull request."""
     item.state, item.closed, item.updated = "closed", state.now(), state.now()
     if item.head_ref is not None:
+        _record(state, "closed", item, sender)
         pull(state, "closed", repo, item, sender)
     else:
         item.state_reason = item.state_reason or "completed"
         issue(state, "closed", repo, item, sender)
-
-
-async def deliver(state: State, session: aiohttp.ClientSession, delivery: Json) -> None:
-    """One attempt; whatever comes of it is in the log."""
-    app = state.app
-    if app is None:
-        return
-    body = delivery["body"].encode()
-    signature = hmac.new(app.secret.encode(), body, hashlib.sha256).hexdigest()
-    headers = {
-        "Content-Type": "application/json", "User-Agent": "GitHub-Hookshot/standin", "X-GitHub-Event": delivery["event"],
-        "X-GitHub-Delivery": delivery["guid"], "X-Hub-Signature-256": f"sha256={signature}", "X-GitHub-Hook-ID": "1",
-        "X-GitHub-Hook-Installation-Target-Type": "integration", "X-GitHub-Hook-Installation-Target-ID": str(app.id),
-    }  # fmt: skip
-    try:
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        async with session.post(app.webhook_url, data=body, headers=headers, timeout=timeout) as answer:
-            delivery["status_code"] = answer.status
-            delivery["status"] = "OK" if answer.status < 300 else f"Invalid HTTP Response: {answer.status}"
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        delivery["status"], delivery["status_code"] = f"failed to connect: {type(error).__name__}", 0
-    delivery["delivered_at"] = state.now()
-    state.touch()
-
-
-async def deliver_all(state: State) -> None:
-    """The delivery task: in order, one at a time."""
-    async with aiohttp.ClientSession() as session:
-        while True:
-            await deliver(state, session, await state.outgoing.get())

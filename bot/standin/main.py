@@ -24,10 +24,10 @@ from bot.standin import (
     git_data,
     git_http,
     graphql,
-    hooks,
     lifecycle,
     merge_queue,
     pages,
+    post,
     record,
     registration,
     remarks,
@@ -53,6 +53,7 @@ _REPO: list[tuple[str, str, Handler]] = [
     ("DELETE", "/issues/{number:\\d+}/labels/{label}", rest.remove_label),
     ("POST", "/issues/{number:\\d+}/comments", rest.create_comment),
     ("GET", "/issues/{number:\\d+}/comments", rest.list_comments),
+    ("GET", "/issues/{number:\\d+}/events", post.issue_events),
     ("GET", "/issues/comments/{comment:\\d+}", rest.get_comment),
     ("PATCH", "/issues/comments/{comment:\\d+}", rest.patch_comment),
     ("DELETE", "/issues/comments/{comment:\\d+}", rest.delete_comment),
@@ -92,8 +93,9 @@ _ROOT: list[tuple[str, str, Handler]] = [
     ("GET", "/app", rest.get_app),
     ("GET", "/app/installations/{installation:\\d+}", lifecycle.get_installation),
     ("POST", "/app/installations/{installation:\\d+}/access_tokens", rest.create_token),
-    ("GET", "/app/hook/deliveries", rest.list_deliveries),
-    ("POST", "/app/hook/deliveries/{delivery:\\d+}/attempts", rest.redeliver),
+    ("GET", "/app/hook/deliveries", post.list_deliveries),
+    ("GET", "/app/hook/deliveries/{delivery:\\d+}", post.get_delivery),
+    ("POST", "/app/hook/deliveries/{delivery:\\d+}/attempts", post.redeliver),
     ("GET", "/users/{login}", rest.get_user),
     ("POST", "/graphql", graphql.answer),
 ]
@@ -156,7 +158,7 @@ def application(state: State) -> web.Application:
     """All routes."""
     app = web.Application(client_max_size=512 * 2**20, middlewares=[faults.middleware(state)])
     app.add_routes(git_http.routes(state))
-    for part in (control, remarks, faults, lifecycle, rulesets, merge_queue):
+    for part in (control, remarks, faults, lifecycle, rulesets, merge_queue, post):
         app.add_routes(part.routes(state))
     for method, path, handler in [*_ROOT, *registration.ROOT]:
         app.router.add_route(method, path, _wrap(state, handler))
@@ -190,7 +192,7 @@ async def stand_in(data: Path, port: int = 0, host: str = "127.0.0.1", prefix: s
     site = web.TCPSite(runner, host, port)
     await site.start()
     state.url = f"http://{host}:{runner.addresses[0][1]}{prefix}"
-    delivering = asyncio.create_task(hooks.deliver_all(state))
+    delivering = asyncio.create_task(post.deliver_all(state))
     try:
         yield state
     finally:

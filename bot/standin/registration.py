@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bot.standin import shapes
 from bot.standin.rest import Call, page
-from bot.standin.state import ApiError, App, Json, State, User
+from bot.standin.state import ApiError, App, Json, State, User, stamp
 
 CODE_LIFE = timedelta(hours=1)
 VERSIONS = ["2022-11-28", "2026-03-10"]
@@ -159,23 +159,24 @@ def _installation(call: Call, app: App) -> Json:
         "permissions": app.more.get("granted", app.permissions), "events": app.more.get("events", []),
         "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "single_file_name": None,
         "has_multiple_single_files": False, "single_file_paths": [], "suspended_by": None,
-        "suspended_at": app.more.get("suspended_at"),
+        "suspended_at": stamp(app.suspended) or app.more.get("suspended_at"),
     }  # fmt: skip
 
 
 async def installations(call: Call) -> web.Response:
     app = _app(call)
-    return page(call, [_installation(call, app)] if app.installation else [])
+    return page(call, [_installation(call, app)] if app.installation and not app.uninstalled else [])
 
 
 async def installation_repositories(call: Call) -> web.Response:
     token = call.caller.token
     if token is None:
         raise ApiError(403, "Resource not accessible by integration")
+    gone = call.state.app.without if call.state.app else set()
     listed = [
         shapes.repository(call.state, repo)
         for repo in call.state.repositories.values()
-        if token.repositories is None or repo.id in token.repositories
+        if (token.repositories is None or repo.id in token.repositories) and repo.id not in gone
     ]
     paged = page(call, listed)
     body = {"total_count": len(listed), "repository_selection": "all", "repositories": json.loads(paged.text or "[]")}

@@ -92,35 +92,6 @@ async def repo_installation(call: Call) -> web.Response:
     return web.json_response({"id": app.installation, "app_id": app.id, "permissions": app.permissions})
 
 
-async def list_deliveries(call: Call) -> web.Response:
-    if call.caller.app is None:
-        raise ApiError(401, "A JSON web token could not be decoded")
-    found = [
-        {
-            "id": d["id"], "guid": d["guid"], "delivered_at": (d["delivered_at"] or d["at"]).isoformat(),
-            "redelivery": d["redelivery"], "duration": 0.1, "status": d["status"] or "pending",
-            "status_code": d["status_code"], "event": d["event"], "action": d["action"],
-            "installation_id": call.caller.app.installation, "repository_id": d["repository_id"],
-        }
-        for d in reversed(call.state.deliveries)
-        if d["status"] != "dropped" or call.request.query.get("all")
-    ]  # fmt: skip
-    return page(call, found)
-
-
-async def redeliver(call: Call) -> web.Response:
-    if call.caller.app is None:
-        raise ApiError(401, "A JSON web token could not be decoded")
-    wanted = int(call.request.match_info["delivery"])
-    for delivery in call.state.deliveries:
-        if delivery["id"] == wanted:
-            again = {**delivery, "id": call.state.next_id(), "redelivery": True, "status": "", "delivered_at": None}
-            call.state.deliveries.append(again)
-            call.state.outgoing.put_nowait(again)
-            return web.json_response({}, status=202)
-    raise ApiError(404, "Not Found")
-
-
 async def get_user(call: Call) -> web.Response:
     login = call.request.match_info["login"]
     app = call.state.app
@@ -183,7 +154,10 @@ async def create_issue(call: Call) -> web.Response:
 
 async def get_issue(call: Call) -> web.Response:
     repo = call.repo("issues")
-    return web.json_response(shapes.issue(call.state, repo, call.state.item(repo, call.number())))
+    item = call.state.item(repo, call.number())
+    ends = [one["actor"] for one in item.events if one["event"] == "closed"]
+    by = ends[-1] if item.state == "closed" and ends else None
+    return web.json_response({**shapes.issue(call.state, repo, item), "closed_by": by})
 
 
 async def list_issues(call: Call) -> web.Response:

@@ -93,6 +93,7 @@ class Item:
     locked: bool = False
     labels: list[str] = field(default_factory=list)
     comments: list[Json] = field(default_factory=list)
+    events: list[Json] = field(default_factory=list)
     closed: datetime | None = None
     # of pull requests only
     head_ref: str | None = None
@@ -172,6 +173,7 @@ class State:
         self.requests: list[Json] = []
         self.faults: list[Json] = []
         self.missing_operations: dict[str, str] = {}
+        self.losses: Json = {}
         self.seq = 0
         self.offset = timedelta()
         self.began, self.pace = datetime.now(UTC), 1.0

@@ -29,6 +29,8 @@ from tests.e2e.canaries import in_files
 
 ROOT = Path(__file__).parents[2]
 SECRET = "canary-of-the-webhook-8d02"
+NOWHERE = "http://127.0.0.1:9"
+"""Where a bot that polls takes webhooks: nobody listens there, and GitHub lists each delivery as failed."""
 _KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PEM = _KEY.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
@@ -96,11 +98,13 @@ class World:
             if not alive(self.pid):
                 return
             await asyncio.sleep(0.01)
-        public, _ = ready.read_text().split()
+        public = ready.read_text().rpartition(" ")[0] or NOWHERE
         await self.github.control("app", {"webhook_url": f"{public}/webhook"})
 
     def kill(self) -> None:
         """kill -9."""
+        if not self.pid:  # never started: 0 would be ourselves and all our children
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 

@@ -1,8 +1,9 @@
 """A process that has imported the bot and forks a server for each line on stdin: a restart costs no import.
 
 A line is JSON: {"env", "walk": file of points already died at or null, "share": [k, n], "only": points, "seen": file,
-"hours": clock offset, "pace": [began, factor] of a faster clock, "broken": names of recovery checks that are off}. The
-answer is one JSON line with the child's pid. A child writes where it listens, or why it does not, to `ready`.
+"hours": clock offset, "pace": [began, factor] of a faster clock, "poll": whether to poll, "catch_up_seconds", "poll_seconds",
+"ci_seconds": paces, "broken": names of recovery checks that are off}. The answer is one JSON line with the child's pid. A
+child writes where it listens, or why it does not, to `ready`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bot import logs, loop
 from bot.app import Ports, running
 from bot.cli.configuration import read_model, read_settings
 from bot.clock import SystemClock
+from bot.github import catchup
 from bot.github.forge import Forge
 from bot.merge import ci, commits, landing
 from bot.rules import landing as rules
@@ -99,6 +101,8 @@ def child(order: dict[str, Any]) -> None:
     ci.SECONDS = order.get("ci_seconds", ci.SECONDS)
     landing.LOOK_SECONDS = order.get("queue_seconds", landing.LOOK_SECONDS)
     rules.CLOSED_SECONDS = order.get("closed_seconds", rules.CLOSED_SECONDS)
+    catchup.SECONDS = order.get("catch_up_seconds", catchup.SECONDS)
+    catchup.POLL_SECONDS = tuple(order.get("poll_seconds", catchup.POLL_SECONDS))
     died_at = Path(order["walk"]) if order.get("walk") else None
     seen = Path(order["seen"]) if order.get("seen") else None
     k, n = order.get("share", (0, 1))
@@ -113,7 +117,7 @@ def child(order: dict[str, Any]) -> None:
         provider = read_model()
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        async with running(settings, ports, provider) as addresses:
+        async with running(settings, ports, provider, poll=order.get("poll", False)) as addresses:
             ready = Path(order["ready"])
             ready.with_suffix(".new").write_text(f"{addresses.public} {addresses.admin}")
             ready.with_suffix(".new").rename(ready)

@@ -12,7 +12,6 @@ import pytest_asyncio
 
 from bot.errors import Away, Rejected, Transient
 from bot.github.app import GitHubApp
-from bot.github.catchup import catch_up
 from bot.github.forge import DOUBTS, Forge
 from bot.github.people import GitHubPeople
 from bot.ports import Lease, no_faults
@@ -123,16 +122,3 @@ async def test_permissions_are_asked_and_bots_have_none(door: Door) -> None:
     await door.fault(match="permission$", times=9, status=502)
     with pytest.raises(Transient):
         await people.permission(repo, installation, Person(id=1, login="bob"))
-
-
-async def test_missed_deliveries_are_asked_for_again(door: Door) -> None:
-    await door.scene.github.control("app", {"webhook_url": "http://127.0.0.1:9/nobody"})
-    await door.scene.github.as_user("alice", "POST", "/repos/octo/app/issues", {"title": "y"})
-    listed: list[dict[str, Any]] = []
-    while not listed or not listed[0]["status"]:
-        listed = (await door.scene.call("GET", "/app/hook/deliveries", door.scene.app_jwt()))[1]
-
-    async def known(guid: str) -> bool:
-        return False
-
-    assert await catch_up(door.app, known) == 1

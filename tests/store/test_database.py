@@ -182,10 +182,10 @@ async def test_a_group_shares_a_commit_and_reaches_every_name(tmp_path: Path) ->
     async with opened(tmp_path, faults=journal) as store:
         async with Gate(store):
             writes = [asyncio.create_task(store.set_meta(str(n), "x")) for n in range(2)]
-            writes.append(asyncio.create_task(store.keep_delivery("g", "issues", b"{}", T0)))
+            writes.append(asyncio.create_task(store.database.write("other", lambda conn: None)))
             journal.points.clear()
         await asyncio.gather(*writes)
-    group = ["meta", "meta", "delivery"]
+    group = ["meta", "meta", "other"]
     assert journal.points == [
         "commit:gate:before",
         "commit:gate:after",
@@ -248,12 +248,12 @@ async def test_a_full_disk_fails_the_whole_group_as_transient_and_loses_nothing_
         )
         async with Gate(store):
             small = asyncio.create_task(store.set_meta("small", "x"))
-            large = asyncio.create_task(store.keep_delivery("g", "issues", b"x" * 1_000_000, T0))
+            large = asyncio.create_task(store.set_meta("large", "x" * 1_000_000))
         for result in await asyncio.gather(small, large, return_exceptions=True):
             assert isinstance(result, Transient) and "disk is full" in str(result)
         assert await store.meta("small") is None and await store.meta("kept") == "x"
         await store.database.write("limit", lambda conn: conn.execute("PRAGMA max_page_count = 100000").fetchone())
-        assert await store.keep_delivery("g", "issues", b"x" * 1_000_000, T0)
+        await store.set_meta("large", "x" * 1_000_000)
 
 
 async def test_a_cancelled_caller_does_not_undo_the_work(tmp_path: Path) -> None:

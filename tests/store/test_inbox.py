@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ async def test_a_delivery_is_kept_once_and_taken_once(tmp_path: Path) -> None:
         await store.take_delivery(found.seq, [label("labelled:2", 13)], T0)  # taken already: nothing
         assert await store.due_tickets() == [TICKET]
         assert not await store.keep_delivery("g1", "issues", b"\xff raw", LATER)
-        assert await store.known_delivery("g1") and not await store.known_delivery("g2")
+        assert await store.known_deliveries(["g1"]) and not await store.known_deliveries(["g2"])
 
 
 async def test_a_replay_under_another_guid_is_known_by_its_body_unless_it_presses_a_button(tmp_path: Path) -> None:
@@ -68,6 +69,33 @@ async def test_a_postponed_delivery_holds_up_later_ones_until_it_has_had_its_cha
         await store.postpone_delivery(found.seq, "GitHub is away", now + timedelta(seconds=5))
         assert (await store.next_delivery(now)).guid == "comment"
         assert (await store.next_delivery(now + timedelta(seconds=5))).guid == "label"
+
+
+async def test_deliveries_that_come_at_once_are_all_kept_and_a_body_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        kinds = [
+            ("g0", "issues", b"same"),
+            ("g1", "issues", b"same"),
+            ("g2", "check_run", b"same"),
+            ("g3", "push", b""),
+        ]
+        many = [(f"many{n}", "issues", b"%d" % n) for n in range(300)]
+        kept = await asyncio.gather(*(store.keep_delivery(*one, T0) for one in [*kinds, *many]))
+        assert kept == [True, False, True, True] + [True] * 300
+        found = []
+        while (delivery := await store.next_delivery(T0)) is not None:
+            found.append((delivery.guid, delivery.event, delivery.body))
+            await store.take_delivery(delivery.seq, [], T0)
+        assert found == [kinds[0], kinds[2], kinds[3], *many]
+
+
+async def test_a_body_that_an_earlier_release_stored_is_read(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.keep_delivery("g1", "issues", b"{}", T0)
+        await store.database.write(
+            "test", lambda conn: conn.execute("UPDATE deliveries SET body = ?", (b'{"old": 1}',))
+        )
+        assert (await store.next_delivery(T0)).body == b'{"old": 1}'
 
 
 # --- whose event it is --------------------------------------------------------------------------------------

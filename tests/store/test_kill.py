@@ -37,7 +37,7 @@ async def check(store: SqliteStore, acknowledged: list[list[str]]) -> None:
     states = {row.key: row.state for row in await outbox_rows(store)}
     for what, *names in acknowledged:
         if what == "delivery":
-            assert await store.known_delivery(names[0]), names
+            assert await store.known_deliveries(names[:1]), names
         elif what == "ticket":
             assert await store.ticket(names[0]) is not None, names
         elif what == "leased":
