@@ -190,9 +190,9 @@ def branch_pushed(turn: Turn, event: e.BranchPushed) -> None:
 
 
 def pull_request_opened(turn: Turn, event: e.PullRequestOpened) -> None:
-    """Remember the number, and since when it shows this head."""
+    """Remember the number, and since when it shows this head; one that is new to us has never shown another."""
     known = turn.ticket.pull_request
-    at = known.at if known and known.head == event.head else event.at
+    at = None if known is None else known.at if known.head == event.head else event.at
     turn.set(pull_request=PullRequest(number=event.number, head=event.head, at=at))
     turn.because(f"pull request #{event.number}")
 
