@@ -15,6 +15,7 @@ COMMANDS = {
     "bench": "Measure the merge queue beside its peers",
     "demo": "Run the main job on this machine, with the real Copilot CLI",
     "merge": "Land change requests on a local branch, without GitHub",
+    "plan": "Judge a plan, or see what depends on a file",
     "queue": "What waits, what failed and why; retry, release or drop it",
     "replay": "Compose what landed anew, and require the same commits",
     "rollback": "Take a landed change back",

@@ -68,7 +68,7 @@ def export(git_dir: Path, tree: str, folder: Path) -> Workspace:
     repo = pygit2.Repository(str(git_dir))
     root = repo[tree].peel(pygit2.Tree)
     folder.mkdir(parents=True)
-    files = {file.path: file for file in _walk(root) if _safe(file.path)}
+    files = {file.path: file for file in walk(root) if _safe(file.path)}
     for file in files.values():
         if file.regular:
             write(repo, file, folder, file.path)
@@ -77,12 +77,12 @@ def export(git_dir: Path, tree: str, folder: Path) -> Workspace:
     return Workspace(folder, git_dir, str(root.id), files, frozenset(f.path for f in files.values() if not f.regular))
 
 
-def _walk(tree: pygit2.Tree, prefix: bytes = b"") -> Iterator[File]:
+def walk(tree: pygit2.Tree, prefix: bytes = b"") -> Iterator[File]:
     """Every entry of a tree that is not a directory."""
     for entry in tree:
         path = prefix + (entry.raw_name or b"")
         if isinstance(entry, pygit2.Tree):
-            yield from _walk(entry, path + b"/")
+            yield from walk(entry, path + b"/")
         else:
             yield File(path, str(entry.id), int(entry.filemode))
 
