@@ -44,8 +44,9 @@ def check(file: Path, repo: Path, base: str | None, as_json: bool) -> None:
     own = isinstance(submitted, Plan) and submitted.base in pygit2.Repository(str(git_dir))
     commit = _commit(git_dir, base or (submitted.base if isinstance(submitted, Plan) and own else "HEAD"))
     rules = _rules(git_dir, commit)
+    names: dict[str, str] = {}
     if isinstance(submitted, Plan):
-        made, names = submitted, {}
+        made = submitted
         found = planning.reference_faults([(task.id, task.after) for task in made.tasks])
         if made.hash and planning.hashed(made).hash != made.hash:
             message = (

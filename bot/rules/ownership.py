@@ -59,7 +59,9 @@ def faults(plan: Plan, graph: Graph, before: Mapping[str, set[str]]) -> list[Fau
     """What the tree shows to be wrong with a plan whose patterns are sound; `before` are each task's predecessors."""
     mine = {task.id: owned(task, graph.files) for task in plan.tasks}
     found = [
-        fault for task in plan.tasks for fault in (*_size(task, mine[task.id], graph), *_kind(task, mine[task.id]))
+        fault
+        for task in plan.tasks
+        for fault in (*_size(task, mine[task.id], graph), *_kind(task, mine[task.id], graph))
     ]
     found += _missing(plan, graph)
     return [*found, *_common(plan, mine, before), *_tests(plan, mine, graph, before)]
@@ -77,7 +79,7 @@ def _size(task: Task, mine: Sequence[str], graph: Graph) -> Iterable[Fault]:
         yield Fault(rule="too-many-tokens", task=task.id, message=f"{what}: own fewer files, or split it")
 
 
-def _kind(task: Task, mine: Sequence[str]) -> Iterable[Fault]:
+def _kind(task: Task, mine: Sequence[str], graph: Graph) -> Iterable[Fault]:
     what = f"task {number(task.id)} is a {task.kind}"
     if task.kind == "bugfix" and not task.checks:
         yield Fault(
@@ -88,10 +90,16 @@ def _kind(task: Task, mine: Sequence[str]) -> Iterable[Fault]:
     if task.kind == "refactor" and (touched := [glob for glob in task.owns if _only_tests(glob, mine)]):
         message = f"{what}, which may not edit tests, but owns {some(touched)}: leave them out, or make it a feature"
         yield Fault(rule="refactor-tests", task=task.id, message=message)
-    code = [path for path in mine if language(path) and not _DOCS.search(path)] if task.kind == "docs" else []
+    code = [path for path in mine if task.kind == "docs" and _code(path, graph)]
     if code:
         message = f"{what} task, which may not touch code, but owns {some(code)}: name the pages, or make it a feature"
         yield Fault(rule="docs-code", task=task.id, message=message)
+
+
+def _code(path: str, graph: Graph) -> bool:
+    """Whether this is more than what builds the pages: in a folder of theirs only what others use or test is code."""
+    used = graph.importers.get(path) or graph.tests_of.get(path)
+    return language(path) is not None and (bool(used) or not _DOCS.search(path))
 
 
 def _only_tests(glob: str, mine: Sequence[str]) -> bool:
