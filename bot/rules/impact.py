@@ -123,12 +123,12 @@ def manifests(graph: Graph, paths: Collection[str]) -> tuple[str, ...]:
         inside = [
             path[len(folder) + 1 if folder else 0 :] for path in paths if not folder or path.startswith(f"{folder}/")
         ]
-        names = {name for path in inside for name in _spellings(path)}
-        if (
-            manifest not in CODEOWNERS
-            and names
-            and re.search(rf"(?<![\w./-])(?:\./)?(?:{'|'.join(names)})(?![\w/-])", text)
-        ):
+        words = (
+            {word.removeprefix("./") for word in re.findall(r"[\w@./-]+", text)}
+            if manifest not in CODEOWNERS
+            else set()
+        )
+        if any(name in words for path in inside for name in _spellings(path)):
             found.add(manifest)
     return tuple(sorted(found - set(paths)))
 
@@ -136,10 +136,10 @@ def manifests(graph: Graph, paths: Collection[str]) -> tuple[str, ...]:
 def _spellings(path: str) -> Iterable[str]:
     """How a manifest may write a path: whole, without its ending, or as a dotted name."""
     stem = posixpath.splitext(path)[0].removesuffix("/__init__")
-    yield re.escape(path)
+    yield path
     if "/" in stem:
-        yield re.escape(stem)
-        yield re.escape(stem.removeprefix("src/").replace("/", "."))
+        yield stem
+        yield stem.removeprefix("src/").replace("/", ".")
 
 
 def owners(graph: Graph, path: str) -> tuple[str, ...]:

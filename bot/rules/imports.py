@@ -24,11 +24,13 @@ _BY_ENDING: Final = {ending: name for name, endings in _LANGUAGES.items() for en
 _SCRIPTS: Final = ("javascript", "typescript", "tsx", "vue")
 _FAMILIES: Final = ({*_SCRIPTS}, {"java", "kotlin"}, *({name} for name in _LANGUAGES))
 _SCRIPT_ENDINGS: Final = ("", ".ts", ".tsx", ".d.ts", ".js", ".jsx", ".mjs", ".cjs", ".mts", ".cts", ".vue", ".json")
-_SPECIFIER = re.compile(r"""(?:from|import|require|resolve)\s*\(?\s*["'`]([^"'`\n]+)""")
+MAX_ALIASES, MAX_DEPTH = 200, 40
+# Statements are strangers' text: no expression here goes over a text twice, however it is made.
+_SPECIFIER = re.compile(r"""(?:from|import|require|resolve)\s*+\(?\s*+["'`]([^"'`\n]+)""")
 _NOISE = re.compile(r"#[^\n]*|[()\\]")
-_FROM = re.compile(r"from\s*(\.*)\s*([\w.]*)\s*import\b(.*)", re.DOTALL)
+_FROM = re.compile(r"from\s*+(\.*+)\s*+((?:(?!import\b)[\w.]++)?+)\s*+import\b(.*)", re.DOTALL)
 _MODULE = re.compile(r"(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+)\s*;")
-_JSON_EXTRAS = re.compile(r"""("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=\s*[}\]])""", re.DOTALL)
+_JSON_EXTRAS = re.compile(r"""("(?:[^"\\\n]|\\.)*+"?)|//[^\n]*|/\*.*?(?:\*/|\Z)|,(?=\s*+[}\]])""", re.DOTALL)
 
 
 class Source(NamedTuple):
@@ -73,6 +75,7 @@ class _Ground:
         self.declared: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self.aliases: list[tuple[str, str, list[str]]] = []
         self.entries: dict[str, dict[str, Any]] = {}
+        self.workspaces: dict[str, str] = {}
         self.libraries: dict[str, str] = {}
         for path in paths:
             self.named[posixpath.basename(path)].append(path)
@@ -83,7 +86,7 @@ class _Ground:
             if (package := _package(path, source)) is not None:
                 for name in source.names:
                     self.declared[package][name].append(path)
-        for path, text in documents.items():
+        for path, text in sorted(documents.items(), key=lambda item: -item[0].count("/")):
             self._document(posixpath.dirname(path), posixpath.basename(path), text)
 
     def _module_names(self, path: str) -> Iterator[str]:
@@ -100,16 +103,17 @@ class _Ground:
             if name == "go.mod" and (found := re.search(r"^module\s+(\S+)", text, re.MULTILINE)):
                 self.libraries[found[1].strip('"')] = folder
             elif name == "Cargo.toml":
-                crate = tomllib.loads(text).get("package", {}).get("name", "")
-                self.libraries[crate.replace("-", "_")] = posixpath.join(folder, "src")
+                crate = _object(tomllib.loads(text).get("package")).get("name", "")
+                self.libraries[str(crate).replace("-", "_")] = posixpath.join(folder, "src")
             elif name == "package.json":
-                self.entries[folder] = _object(json.loads(text))
+                entry = self.entries[folder] = _object(json.loads(text))
+                self.workspaces[str(entry.get("name"))] = folder
             elif name.startswith(("tsconfig", "jsconfig")):
                 options = _object(_object(json.loads(_JSON_EXTRAS.sub(r"\1", text))).get("compilerOptions"))
                 base = posixpath.join(folder, str(options.get("baseUrl") or "."))
-                for alias, targets in _object(options.get("paths")).items():
+                for alias, targets in list(_object(options.get("paths")).items())[:MAX_ALIASES]:
                     self.aliases.append((folder, alias, [posixpath.join(base, str(one)) for one in targets]))
-        except (ValueError, RecursionError, TypeError):
+        except (ValueError, RecursionError, TypeError, AttributeError):
             pass  # a broken manifest is its owner's business: its names lead nowhere
 
     def nearest(self, found: Iterable[str], path: str) -> Iterator[str]:
@@ -188,17 +192,17 @@ def _script_places(path: str, specifier: str, ground: _Ground) -> Iterator[str]:
     if specifier.startswith("."):
         yield posixpath.join(posixpath.dirname(path), specifier)
         return
-    for folder, alias, targets in sorted(ground.aliases, key=lambda one: -len(one[0])):
+    for folder, alias, targets in ground.aliases:
         before, star, after = alias.partition("*")
         inside = not folder or path.startswith(f"{folder}/")
         fits = specifier.startswith(before) and specifier.endswith(after) if star else specifier == alias
         if inside and fits:
             middle = specifier[len(before) : len(specifier) - len(after)]
             yield from (target.replace("*", middle) for target in targets)
-    for folder, entry in ground.entries.items():
-        name = entry.get("name")
-        if isinstance(name, str) and f"{specifier}/".startswith(f"{name}/"):
-            yield posixpath.join(folder, specifier[len(name) + 1 :])
+    parts = specifier.split("/")
+    for end in (1, 2):
+        if (folder := ground.workspaces.get("/".join(parts[:end]))) is not None:
+            yield posixpath.join(folder, *parts[end:])
 
 
 def _script_file(place: str, ground: _Ground) -> str | None:
@@ -226,7 +230,7 @@ def _package(path: str, source: Source) -> str | None:
 def _packaged(path: str, source: Source, ground: _Ground) -> Iterator[str]:
     home = _package(path, source) or ""
     kind = home.split(":")[0]
-    wanted: list[tuple[str, Iterable[str]]] = [(home, source.mentions)]
+    wanted: list[tuple[str, Iterable[str]]] = [(home, {*source.mentions} - {*source.names})]
     for statement in source.statements:
         if kind == "php" and re.match(r"(require|include)", statement):
             yield from _included(path, Source((statement,)), ground)
@@ -247,11 +251,11 @@ def _go_import(statement: str, source: Source, ground: _Ground) -> Iterator[tupl
 
 def _named_import(kind: str, statement: str, source: Source) -> Iterator[tuple[str, Iterable[str]]]:
     """`import a.b.C`, `a.b.*`, `static a.b.C.f`, `use A\\B\\C as D`, `use A\\{B, C}`: every way to split package and name."""
-    plain = re.sub(r"^(import|use)\s+|\b(static|function|const)\s+|[\s;}]+$", "", statement)
+    plain = re.sub(r"^(import|use) |\b(static|function|const) ", "", statement).rstrip(" ;}")
     head, _, group = plain.replace("\\", ".").partition("{")
     for each in group.split(",") if group else [""]:
         dotted = re.split(r"\s+as\s+", f"{head}{each.strip()}")[0].strip(" .").split(".")
-        for split in range(1, len(dotted)):
+        for split in range(1, min(len(dotted), MAX_DEPTH)):
             names = source.mentions if dotted[split] == "*" else (dotted[split],)
             yield f"{kind}:{'.'.join(dotted[:split])}", names
 
@@ -259,7 +263,7 @@ def _named_import(kind: str, statement: str, source: Source) -> Iterator[tuple[s
 def _included(path: str, source: Source, ground: _Ground) -> Iterator[str]:
     """Files named by their path: C's include, Ruby's require, PHP's require."""
     for statement in source.statements:
-        if quoted := re.search(r"""["'<]([^"'>\n]+)["'>]""", statement):
+        if quoted := re.match(r"""[^"'<]*["'<]([^"'>\n]+)["'>]""", statement):
             name = quoted[1].lstrip("/") + (".rb" if language(path) == "ruby" and not quoted[1].endswith(".rb") else "")
             beside = ground.first(posixpath.join(posixpath.dirname(path), name))
             yield from [beside] if beside else ground.ending(_plain(name).removeprefix("../"), path)
@@ -276,7 +280,7 @@ def _rust(path: str, source: Source, ground: _Ground) -> Iterator[str]:
         if found := _MODULE.match(statement):
             yield from _rust_file(own, [found[1]], ground)
             continue
-        used = re.sub(r"^(?:pub(?:\([^)]*\))?\s+)?use\s+|\s+as\s+\w+|\s|;$", "", statement)
+        used = re.sub(r"^(?:pub(?:\([^)]*\))? )?use | as \w+|\s|;$", "", statement)
         for names in (name.split("::") for name in _branches(used) if name != "super::*"):
             place = starts.get(names[0]) or ground.libraries.get(names[0])
             while place and len(names) > 1 and names[1] == "super":

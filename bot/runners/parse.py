@@ -63,10 +63,11 @@ def facts(language: str, text: str) -> dict[str, list[str]]:
     root = SgRoot(text, language).root()
     found = root.find_all({"rule": {"any": _IMPORTS[language]}})
     kinds: list[Any] = [{"kind": kind} for kind in _MENTIONS.get(language, ())]
+    texts = [node.text()[:MAX_TEXT] for node in found[:MAX_NAMES]]
     mentioned = root.find_all({"rule": {"any": kinds}}) if kinds else []
     named = [pair for pair in _declared(root, language, 4, False) if re.fullmatch(r"\w{1,200}", pair[0])]
     return {
-        "statements": [node.text()[:MAX_TEXT] for node in found[:MAX_NAMES]],
+        "statements": [text if language == "python" else " ".join(text.split()) for text in texts],
         "names": list(dict.fromkeys(name for name, _ in named))[:MAX_NAMES],
         "public": list(dict.fromkeys(name for name, public in named if public))[:MAX_NAMES],
         "mentions": list(dict.fromkeys(node.text()[:200] for node in mentioned))[:MAX_NAMES],
