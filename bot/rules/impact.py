@@ -28,6 +28,7 @@ _LOCK = re.compile(
 )
 CODEOWNERS: Final = (".github/CODEOWNERS", "CODEOWNERS", "docs/CODEOWNERS")
 """The first of them that exists is the one that GitHub reads."""
+_SUITE = re.compile(r"tests?[_.]|.*_tests?\.")
 _TEST_WORDS = re.compile(r"^(test|spec)[._-]?|[._-]?(tests?|spec)$", re.IGNORECASE)
 
 
@@ -78,10 +79,9 @@ def lock(path: str) -> bool:
 
 
 def is_suite(path: str) -> bool:
-    """Whether a path looks like source code that holds tests, not what merely helps them."""
-    return (
-        is_test(path) and language(path) is not None and posixpath.basename(path) not in ("__init__.py", "conftest.py")
-    )
+    """Whether a path looks like source code that holds tests: where a language has a rule for their names, by that."""
+    strict = language(path) not in ("python", "go") or _SUITE.match(posixpath.basename(path)) is not None
+    return strict and is_test(path) and language(path) is not None
 
 
 def _subject(path: str) -> str:

@@ -201,8 +201,8 @@ def _script_places(path: str, specifier: str, ground: _Ground) -> Iterator[str]:
             yield from (target.replace("*", middle) for target in targets)
     parts = specifier.split("/")
     for end in (1, 2):
-        if (folder := ground.workspaces.get("/".join(parts[:end]))) is not None:
-            yield posixpath.join(folder, *parts[end:])
+        if (home := ground.workspaces.get("/".join(parts[:end]))) is not None:
+            yield posixpath.join(home, *parts[end:])
 
 
 def _script_file(place: str, ground: _Ground) -> str | None:

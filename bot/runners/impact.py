@@ -34,9 +34,12 @@ _Text = tuple[str, str, str]
 """Key, language, blob."""
 
 
-def survey(git_dir: Path, commit: str, memory: Path | None = None, *, seconds: float = 600) -> Graph:
+def survey(
+    git_dir: Path, commit: str, memory: Path | None = None, *, seconds: float = 600, file_seconds: float = 3
+) -> Graph:
     """The graph of a commit or tree. `memory` is the file in which blobs are remembered; one that cannot be written is
-    done without. Files not read after `seconds` are left out. Raises KeyError for an unknown id.
+    done without. Files not read after `seconds`, and those that take more than `file_seconds` of CPU, are left out.
+    Raises KeyError for an unknown id.
     """
     repo = pygit2.Repository(str(git_dir))
     files = {name: file for file in walk(repo[commit].peel(pygit2.Tree)) if (name := text(file.path)) is not None}
@@ -48,7 +51,7 @@ def survey(git_dir: Path, commit: str, memory: Path | None = None, *, seconds: f
     known = _remembered(memory, set(keys.values()))
     missing = {key: (key, sources[name], files[name].oid) for name, key in keys.items() if key not in known}
     if missing:
-        fresh = _read(git_dir, list(missing.values()), seconds)
+        fresh = _read(git_dir, list(missing.values()), seconds, file_seconds)
         known |= fresh
         _remember(memory, fresh)
     facts = {
@@ -87,14 +90,14 @@ def _remember(memory: Path | None, fresh: Mapping[str, _Facts]) -> None:
                 file.write(f"\n{lines}".encode())
 
 
-def _read(git_dir: Path, texts: Sequence[_Text], seconds: float) -> dict[str, _Facts]:
+def _read(git_dir: Path, texts: Sequence[_Text], *limits: float) -> dict[str, _Facts]:
     readers = min(os.cpu_count() or 1, 4, len(texts) // 50 + 1)
     with ThreadPoolExecutor(readers) as pool:
-        parts = pool.map(lambda n: _reader(git_dir, texts[n::readers], seconds), range(readers))
+        parts = pool.map(lambda n: _reader(git_dir, texts[n::readers], *limits), range(readers))
         return {key: facts for part in parts for key, facts in part.items()}
 
 
-def _reader(git_dir: Path, texts: Sequence[_Text], seconds: float) -> dict[str, _Facts]:
+def _reader(git_dir: Path, texts: Sequence[_Text], seconds: float, file_seconds: float) -> dict[str, _Facts]:
     """What one process after the other says of these texts; a text that ends its process is left out."""
     repo = pygit2.Repository(str(git_dir))
     found: dict[str, _Facts] = {}
@@ -112,7 +115,7 @@ def _reader(git_dir: Path, texts: Sequence[_Text], seconds: float) -> dict[str, 
         start = deaths = 0
         while queued and deaths < MAX_DEATHS and not over.is_set():
             spool.seek(start)
-            lines = _lines(spool.fileno(), seconds, over)
+            lines = _lines(spool.fileno(), seconds, file_seconds, over)
             found |= {key: json.loads(line) for (key, _), line in zip(queued, lines, strict=False)}
             if len(lines) < len(queued) and not over.is_set():
                 key, start = queued[len(lines)]
@@ -121,9 +124,9 @@ def _reader(git_dir: Path, texts: Sequence[_Text], seconds: float) -> dict[str, 
     return found
 
 
-def _lines(stdin: int, seconds: float, over: Event) -> list[bytes]:
+def _lines(stdin: int, seconds: float, file_seconds: float, over: Event) -> list[bytes]:
     """The whole lines of a reader until it ends; `over` is set if it was us who ended it."""
-    reader = [sys.executable, "-I", str(Path(__file__).with_name("parse.py"))]
+    reader = [sys.executable, "-I", str(Path(__file__).with_name("parse.py")), str(file_seconds)]
     with subprocess.Popen(reader, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}) as process:
 
         def end() -> None:

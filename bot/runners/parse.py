@@ -1,8 +1,8 @@
 """A process of its own that reads source texts by their syntax trees and says what each imports and declares.
 
 Each text comes on stdin as a line `language bytes` with the bytes behind it, and is answered by one line of JSON. Texts are
-strangers' and grammars are native code: what takes more than CPU_SECONDS or MEMORY ends this process in the middle of that
-file, and whoever started it leaves the file out. Nothing that is read here is ever run.
+strangers' and grammars are native code: a text that takes more CPU seconds than the first argument says, or more than MEMORY,
+ends this process, and whoever started it leaves that text out. Nothing that is read here is ever run.
 """
 
 import json
@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from ast_grep_py import SgNode, SgRoot
 
-CPU_SECONDS: Final = 3.0
 MEMORY: Final = 2 * 2**30
 MAX_NAMES, MAX_TEXT = 5000, 4000
 _SCRIPT: Final[list[Any]] = [
@@ -116,12 +115,13 @@ def _public(language: str, name: str, node: SgNode, exported: bool) -> bool:
 
 def main() -> None:
     """Until stdin ends."""
+    seconds = float(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while header := sys.stdin.buffer.readline():
         language, size = header.decode("ascii").split()
         text = sys.stdin.buffer.read(int(size)).decode("utf-8", "replace")
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # nobody handles it: it ends the process, wherever that is
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # nobody handles it: it ends the process, wherever that is
         if language == "vue":
             language, text = "typescript", "\n".join(re.findall(r"<script\b[^>]*>(.*?)</script>", text, re.DOTALL))
         sys.stdout.write(json.dumps(facts(language, text)) + "\n")
