@@ -19,8 +19,8 @@ from pygit2.enums import DeltaStatus, FileMode, SortMode
 
 from bot.bench.laps import Watch
 from bot.rules.impact import Graph, affected, is_suite, tests
-from bot.rules.imports import akin, language
 from bot.rules.risk import is_test
+from bot.rules.sources import akin, language
 from bot.runners.impact import survey
 
 FILES: Final = 2000

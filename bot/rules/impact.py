@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Final
 
 from bot.rules import globs
-from bot.rules.imports import akin, language
 from bot.rules.risk import is_test
+from bot.rules.sources import akin, language
 
 _MANIFEST = re.compile(
     r"(package\.json|[tj]sconfig[\w.-]*\.json|pyproject\.toml|setup\.(py|cfg)|MANIFEST\.in|tox\.ini|requirements[\w.-]*\.txt"

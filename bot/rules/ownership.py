@@ -13,8 +13,8 @@ from typing import Final
 from bot.rules import globs, impact
 from bot.rules.budgets import BYTES_PER_TOKEN
 from bot.rules.impact import Graph
-from bot.rules.imports import language
 from bot.rules.risk import is_test
+from bot.rules.sources import language
 from schemas.plan import Fault, Plan, Task
 
 _CHANGELOG = re.compile(

@@ -18,8 +18,9 @@ from typing import Any, Final
 
 import pygit2
 
-from bot.rules import imports
 from bot.rules.impact import Graph, document
+from bot.rules.imports import edges
+from bot.rules.sources import Source, language
 from bot.runners.workspace import text, walk
 
 MAX_SOURCE, MAX_DOCUMENT, MAX_MEMORY = 1_000_000, 500_000, 64 * 2**20
@@ -39,32 +40,33 @@ def survey(
 ) -> Graph:
     """The graph of a commit or tree. `memory` is the file in which blobs are remembered; one that cannot be written is
     done without. Files not read after `seconds`, and those that take more than `file_seconds` of CPU, are left out.
-    Raises KeyError for an unknown id.
+    Raises KeyError for an unknown id, OSError if no text can be read here.
     """
     repo = pygit2.Repository(str(git_dir))
     files = {name: file for file in walk(repo[commit].peel(pygit2.Tree)) if (name := text(file.path)) is not None}
     sizes = {name: repo.odb.read_header(file.oid)[1] if file.regular else 0 for name, file in files.items()}
-    sources = {name: language for name, file in files.items() if file.regular and (language := imports.language(name))}
-    keys = {
-        name: f"{VERSION}{language}{files[name].oid}" for name, language in sources.items() if sizes[name] <= MAX_SOURCE
-    }
+    kinds = {name: kind for name, file in files.items() if file.regular and (kind := language(name))}
+    keys = {name: f"{VERSION}{kind}{files[name].oid}" for name, kind in kinds.items() if sizes[name] <= MAX_SOURCE}
     known = _remembered(memory, set(keys.values()))
-    missing = {key: (key, sources[name], files[name].oid) for name, key in keys.items() if key not in known}
+    missing = {key: (key, kinds[name], files[name].oid) for name, key in keys.items() if key not in known}
     if missing:
         fresh = _read(git_dir, list(missing.values()), seconds, file_seconds)
         known |= fresh
         _remember(memory, fresh)
-    facts = {
-        name: known.get(keys.get(name, ""), {"unread": "too large" if name not in keys else "no time"})
-        for name in sources
+    said: dict[str, Source] = {}
+    unread: dict[str, str] = {}
+    for name in kinds:
+        facts = known.get(keys.get(name, ""), {"unread": "no time" if name in keys else "too large"})
+        if "unread" in facts:
+            unread[name] = facts["unread"]
+        said[name] = Source(**{key: tuple(value) for key, value in facts.items() if key != "unread"})
+    documents = {
+        name: text(repo[file.oid].peel(pygit2.Blob).data) or ""
+        for name, file in files.items()
+        if document(name) and file.regular and sizes[name] <= MAX_DOCUMENT
     }
-    unread = {name: fact["unread"] for name, fact in facts.items() if "unread" in fact}
-    said = {name: imports.Source(**{key: tuple(value) for key, value in fact.items() if key != "unread"})
-            for name, fact in facts.items()}  # fmt: skip
-    documents = {name: text(repo[file.oid].peel(pygit2.Blob).data) or "" for name, file in files.items()
-                 if document(name) and file.regular and sizes[name] <= MAX_DOCUMENT}  # fmt: skip
     public = {name: source.public for name, source in said.items() if source.public}
-    return Graph(sizes, imports.edges(said, files, documents), public, unread, documents)
+    return Graph(sizes, edges(said, files, documents), public, unread, documents)
 
 
 def _remembered(memory: Path | None, wanted: Collection[str]) -> dict[str, _Facts]:
@@ -137,4 +139,6 @@ def _lines(stdin: int, seconds: float, file_seconds: float, over: Event) -> list
         timer.start()
         said = process.stdout.read() if process.stdout else b""
         timer.cancel()
+    if process.returncode > 0:
+        raise OSError(f"source files cannot be read: see why with `{' '.join(reader)} </dev/null`, or set up anew")
     return [line for line in said.splitlines(keepends=True) if line.endswith(b"\n")]

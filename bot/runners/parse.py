@@ -6,6 +6,7 @@ ends this process, and whoever started it leaves that text out. Nothing that is 
 """
 
 import json
+import os
 import re
 import resource
 import signal
@@ -17,35 +18,23 @@ from ast_grep_py import SgNode, SgRoot
 
 MEMORY: Final = 2 * 2**30
 MAX_NAMES, MAX_TEXT = 5000, 4000
-_SCRIPT: Final[list[Any]] = [
-    {"kind": "import_statement"},
-    {"kind": "export_statement", "has": {"field": "source", "kind": "string"}},
-    *({"pattern": text} for text in ("require($A)", "require.resolve($A)", "import($A)")),
-]
-_IMPORTS: Final[dict[str, list[Any]]] = {
-    "python": [{"kind": "import_statement"}, {"kind": "import_from_statement"}],
-    **dict.fromkeys(("javascript", "typescript", "tsx"), _SCRIPT),
-    "go": [{"kind": "import_spec"}],
-    "rust": [
-        {"kind": "use_declaration"},
-        {"kind": "mod_item", "not": {"has": {"field": "body", "kind": "declaration_list"}}},
-    ],
-    "java": [{"kind": "import_declaration"}, {"kind": "package_declaration"}],
-    "kotlin": [{"kind": "import_header"}, {"kind": "package_header"}],
-    "cpp": [{"kind": "preproc_include"}],
+_KINDS: Final = {
+    "python": "import_statement import_from_statement", "go": "import_spec", "rust": "use_declaration", "cpp": "preproc_include",
+    "java": "import_declaration package_declaration", "kotlin": "import_header package_header", "ruby": "",
+    "php": "namespace_definition namespace_use_declaration require_expression require_once_expression include_expression "
+    "include_once_expression", **dict.fromkeys(("javascript", "typescript", "tsx"), "import_statement"),
+}  # fmt: skip
+_CALLS: Final[list[Any]] = [{"pattern": text} for text in ("require($A)", "require.resolve($A)", "import($A)")]
+_SCRIPT: Final = [{"kind": "export_statement", "has": {"field": "source", "kind": "string"}}, *_CALLS]
+_FURTHER: Final[dict[str, list[Any]]] = {
+    "rust": [{"kind": "mod_item", "not": {"has": {"field": "body", "kind": "declaration_list"}}}],
     "ruby": [{"pattern": "require $A"}, {"pattern": "require_relative $A"}],
-    "php": [
-        {"kind": "namespace_definition"},
-        {"kind": "namespace_use_declaration"},
-        *({"kind": f"{word}_expression"} for word in ("require", "require_once", "include", "include_once")),
-    ],
+    **dict.fromkeys(("javascript", "typescript", "tsx"), _SCRIPT),
 }
 _MENTIONS: Final = {
-    "go": ("identifier", "type_identifier", "field_identifier"),
-    "java": ("identifier", "type_identifier"),
-    "kotlin": ("simple_identifier", "type_identifier"),
-    "php": ("name",),
-}
+    "go": "identifier type_identifier field_identifier", "java": "identifier type_identifier",
+    "kotlin": "simple_identifier type_identifier", "php": "name",
+}  # fmt: skip
 """Identifiers of languages in which the files of a package see each other without an import."""
 _DECLARES = re.compile(
     r"(?!import|use_|package|extern)(.*_(definition|declaration|item|spec|def)|class|module|method)$"
@@ -60,10 +49,9 @@ def facts(language: str, text: str) -> dict[str, list[str]]:
     use, and the identifiers that are mentioned.
     """
     root = SgRoot(text, language).root()
-    found = root.find_all({"rule": {"any": _IMPORTS[language]}})
-    kinds: list[Any] = [{"kind": kind} for kind in _MENTIONS.get(language, ())]
+    found = _all(root, [*_of(_KINDS[language]), *_FURTHER.get(language, [])])
     texts = [node.text()[:MAX_TEXT] for node in found[:MAX_NAMES]]
-    mentioned = root.find_all({"rule": {"any": kinds}}) if kinds else []
+    mentioned = _all(root, _of(_MENTIONS.get(language, "")))
     named = [pair for pair in _declared(root, language, 4, False) if re.fullmatch(r"\w{1,200}", pair[0])]
     return {
         "statements": [text if language == "python" else " ".join(text.split()) for text in texts],
@@ -71,6 +59,14 @@ def facts(language: str, text: str) -> dict[str, list[str]]:
         "public": list(dict.fromkeys(name for name, public in named if public))[:MAX_NAMES],
         "mentions": list(dict.fromkeys(node.text()[:200] for node in mentioned))[:MAX_NAMES],
     }
+
+
+def _of(kinds: str) -> list[Any]:
+    return [{"kind": kind} for kind in kinds.split()]
+
+
+def _all(root: SgNode, rules: list[Any]) -> list[SgNode]:
+    return root.find_all({"rule": {"any": rules}}) if rules else []
 
 
 def _declared(node: SgNode, language: str, depth: int, exported: bool) -> Iterator[tuple[str, bool]]:
@@ -124,7 +120,11 @@ def main() -> None:
         signal.setitimer(signal.ITIMER_PROF, seconds)  # nobody handles it: it ends the process, wherever that is
         if language == "vue":
             language, text = "typescript", "\n".join(re.findall(r"<script\b[^>]*>(.*?)</script>", text, re.DOTALL))
-        sys.stdout.write(json.dumps(facts(language, text)) + "\n")
+        try:
+            said = json.dumps(facts(language, text))
+        except (MemoryError, RecursionError):
+            os.kill(os.getpid(), signal.SIGKILL)  # as the grammar's own code would end; an exit code is a fault of ours
+        sys.stdout.write(said + "\n")
         sys.stdout.flush()
         signal.setitimer(signal.ITIMER_PROF, 0)
 

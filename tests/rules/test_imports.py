@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.rules.imports import Source, akin, edges, language
+from bot.rules.imports import edges
+from bot.rules.sources import Source, akin, language
 
 N = 4000
 HOSTILE = {
