@@ -62,9 +62,8 @@ def check(file: Path, repo: Path, base: str | None, as_json: bool) -> None:
     if not found:
         graph = survey(git_dir, commit, git_dir / MEMORY)
         found = planning.faults(made, graph, rules)
-        if not any(fault.rule == "cycle" for fault in found):
-            notes, waves = ownership.notes(made, graph), planning.waves(made)
-            share = planning.independent_share(made, found)
+        notes, waves = ownership.notes(made, graph), planning.waves(made)
+        share = planning.independent_share(made, found)
     document = {
         "ok": not found,
         "faults": [_shown(fault, names) for fault in found],
@@ -114,7 +113,9 @@ def _shown(fault: Fault, names: Mapping[str, str]) -> dict[str, str]:
 def _judgement(document: dict[str, Any]) -> str:
     lines = ["The plan may be built." if document["ok"] else "The plan has faults:"]
     for kind in ("faults", "notes"):
-        lines += [f"  {one['rule']}: {plain(one['message'])}" for one in document[kind]]
+        lines += [
+            f"  {one['rule']} ({plain(one['task']) or 'plan'}): {plain(one['message'])}" for one in document[kind]
+        ]
     lines += [f"wave {index}: {', '.join(map(plain, wave))}" for index, wave in enumerate(document["waves"], 1)]
     return "\n".join([*lines, f"{document['independent_share']:.0%} of the tasks are independent"])
 

@@ -7,7 +7,7 @@ are called as commands) is not known here either.
 import posixpath
 import re
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -43,6 +43,8 @@ class Graph:
     public: Mapping[str, Collection[str]] = field(default_factory=dict)
     unread: Mapping[str, str] = field(default_factory=dict)
     documents: Mapping[str, str] = field(default_factory=dict)
+    owned: dict[tuple[str, ...], Sequence[str]] = field(default_factory=dict, compare=False)
+    """Files by the patterns that were asked for: a plan is judged many times while it is mended."""
 
     @cached_property
     def importers(self) -> Mapping[str, Collection[str]]:

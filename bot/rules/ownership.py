@@ -23,6 +23,8 @@ _CHANGELOG = re.compile(
 _DOCS = re.compile(r"(^|/)(docs?|documentation|website)/", re.IGNORECASE)
 MOST_NAMED: Final = 3
 """Paths in one sentence."""
+MOST_COMPARED: Final = 200
+"""Paths that are compared with one that does not exist."""
 
 
 def number(task_id: str) -> str:
@@ -47,17 +49,19 @@ def some(paths: Iterable[str]) -> str:
     return ", ".join(map(repr, names[:MOST_NAMED])) + more
 
 
-def owned(task: Task, files: Iterable[str]) -> list[str]:
+def owned(task: Task, graph: Graph) -> Sequence[str]:
     """The files that exist and are the task's, then those that it declares new by naming them."""
-    patterns = [glob for glob in task.owns if globs.check(glob) is None]
-    wide = [glob for glob in patterns if not globs.literal(glob)]
-    named = [glob for glob in patterns if globs.literal(glob)]
-    return [*dict.fromkeys([*(path for path in files if wide and globs.matches(wide, path)), *named])]
+    if task.owns not in graph.owned:
+        patterns = [glob for glob in task.owns if globs.check(glob) is None]
+        wide = [glob for glob in patterns if not globs.literal(glob)]
+        found = [path for path in graph.files if globs.matches(wide, path)] if wide else []
+        graph.owned[task.owns] = list(dict.fromkeys([*found, *filter(globs.literal, patterns)]))
+    return graph.owned[task.owns]
 
 
 def faults(plan: Plan, graph: Graph, before: Mapping[str, set[str]]) -> list[Fault]:
     """What the tree shows to be wrong with a plan whose patterns are sound; `before` are each task's predecessors."""
-    mine = {task.id: owned(task, graph.files) for task in plan.tasks}
+    mine = {task.id: owned(task, graph) for task in plan.tasks}
     found = [
         fault
         for task in plan.tasks
@@ -121,8 +125,9 @@ def _instead(path: str, files: Iterable[str]) -> str:
     """What may have been meant by a path that is no file."""
     if any(one.startswith(f"{path}/") for one in files):
         return f"it is a folder, write '{path}/**' for all files below it"
-    name = posixpath.basename(path)
-    near = get_close_matches(path, [one for one in files if posixpath.basename(one)[:1] == name[:1]], 1)
+    folder, name = posixpath.split(path)
+    beside = [one for one in files if posixpath.dirname(one) == folder or posixpath.basename(one) == name]
+    near = get_close_matches(path, beside[:MOST_COMPARED], 1)
     return f"did you mean {near[0]!r}?" if near else "leave it out"
 
 
@@ -166,7 +171,7 @@ def notes(plan: Plan, graph: Graph) -> list[Fault]:
     tasks that run together although one imports the other.
     """
     before = ancestors(plan.tasks)
-    mine = {task.id: set(owned(task, graph.files)) for task in plan.tasks}
+    mine = {task.id: set(owned(task, graph)) for task in plan.tasks}
     held = set().union(*mine.values())
     found = []
     for task in plan.tasks:

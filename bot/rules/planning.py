@@ -75,10 +75,11 @@ def hashed(plan: Plan) -> Plan:
 
 def faults(plan: Plan, graph: Graph, rules: PlanRules) -> tuple[Fault, ...]:
     """Everything that is wrong with a plan for this tree; empty if it may be built. A graph without imports will do."""
-    found = [fault for task in plan.tasks for fault in _patterns(task, graph.files)]
     if len(plan.tasks) > rules.max_tasks:
         message = f"{len(plan.tasks)} tasks are more than the {rules.max_tasks} allowed: merge the smallest"
-        found.insert(0, Fault(rule="too-many-tasks", message=message))
+        found = [Fault(rule="too-many-tasks", message=message)]
+    else:
+        found = [fault for task in plan.tasks for fault in _patterns(task, graph.files)]
     before = ancestors(plan.tasks)
     looped = [task.id for task in plan.tasks if task.id in before[task.id]]
     if looped:
@@ -91,11 +92,13 @@ def faults(plan: Plan, graph: Graph, rules: PlanRules) -> tuple[Fault, ...]:
 
 
 def waves(plan: Plan) -> list[list[str]]:
-    """The tasks in the order in which they may start: each wave needs only those before it. Not for a plan with a cycle."""
+    """The tasks in the order in which they may start: each wave needs only those before it. None that wait for a cycle."""
     before = ancestors(plan.tasks)
     found: list[list[str]] = []
-    while len(done := {one for wave in found for one in wave}) < len(plan.tasks):
-        found.append([task.id for task in plan.tasks if task.id not in done and before[task.id] <= done])
+    done: set[str] = set()
+    while wave := [task.id for task in plan.tasks if task.id not in done and before[task.id] <= done]:
+        found.append(wave)
+        done.update(wave)
     return found
 
 

@@ -72,9 +72,10 @@ class PlanningAnswers:
             plan = planning.from_submission(said, self._ticket, self._effect.base, self._effect.first_task, self._rules)
             if answer := await asyncio.to_thread(self._judge, plan):
                 return answer
-        lines = "\n".join(f"- {fault.message}" for fault in self._faults)
+        lines = "\n".join(f"- {fault.rule}: {fault.message}" for fault in self._faults)
         if self._rounds <= FAULT_ROUNDS:
-            return ToolAnswer(f"The plan has faults; mend them and submit it again:\n{lines}", ok=False)
+            keys = ", ".join(f"task {n} is {task.key!r}" for n, task in enumerate(said.tasks, self._effect.first_task))
+            return ToolAnswer(f"The plan has faults; mend them and submit it again ({keys}):\n{lines}", ok=False)
         failed = self.outcome(f"the plan still has faults: {self._faults[0].message}")
         return self._end(failed, f"The plan still has faults:\n{lines}")
 

@@ -118,7 +118,10 @@ def test_people_read_it_too_and_a_repository_that_cannot_be_written_will_do(repo
     file.write_text(json.dumps(cases("requests")[6]["plan"]))
     done = process("plan", "check", file, "--repo", repo)
     assert done.returncode == 1 and not done.stderr
-    assert "tests-apart: task 1 owns 'src/requests/hooks.py' but task 2 its test 'tests/test_hooks.py'" in done.stdout
+    assert (
+        "tests-apart (tests): task 1 owns 'src/requests/hooks.py' but task 2 its test 'tests/test_hooks.py'"
+        in done.stdout
+    )
     done = interlock("plan", "impact", "--repo", repo, "src/requests/hooks.py")
     assert done.returncode == 0 and "0  tests/test_hooks.py" in done.stdout
     memory.unlink()

@@ -47,7 +47,7 @@ async def test_the_faults_are_those_of_plan_check_and_a_person_sees_the_notes(tm
     answer = await submit(asked, core, {"key": "tests", "owns": ["tests/test_core.py"], "kind": "bugfix"})
     assert not answer.ok and not answer.ends and answer.text.count("\n- ") == 2
     assert "task 4 owns 'pack/core.py' but task 5 its test 'tests/test_core.py'" in answer.text
-    assert "task 5 is a bugfix without a check" in answer.text
+    assert "bugfix-check: task 5 is a bugfix without a check" in answer.text and "task 5 is 'tests'" in answer.text
     answer = await submit(asked, core, use)
     event = asked.outcome("none")
     assert answer.ends and isinstance(event, e.PlanSubmitted) and event.plan.tasks[0].id == "octo/app#1/4"
