@@ -42,7 +42,7 @@ def check(file: Path, repo: Path, base: str | None, as_json: bool) -> None:
     """Judge a plan as the Orchestrator would: a plan's JSON, or what an agent submits. Exit 1 if it has faults."""
     git_dir, submitted = find_git_dir(repo), _read(file)
     own = isinstance(submitted, Plan) and submitted.base in pygit2.Repository(str(git_dir))
-    commit = _commit(git_dir, base or (submitted.base if isinstance(submitted, Plan) and own else "HEAD"))
+    commit = _commit(repo, base or (submitted.base if isinstance(submitted, Plan) and own else "HEAD"))
     rules = _rules(git_dir, commit)
     names: dict[str, str] = {}
     if isinstance(submitted, Plan):
@@ -87,11 +87,13 @@ def _read(file: Path) -> Plan | SubmitPlan:
         raise Misconfigured(f"{file} is not JSON: {error}") from None
 
 
-def _commit(git_dir: Path, revision: str) -> str:
+def _commit(repo: Path, revision: str) -> str:
+    """In a linked work tree HEAD is its own. Raises Misconfigured."""
     try:
-        return str(pygit2.Repository(str(git_dir)).revparse_single(revision).peel(pygit2.Commit).id)
+        found = pygit2.Repository(pygit2.discover_repository(str(repo)) or str(repo)).revparse_single(revision)
+        return str(found.peel(pygit2.Commit).id)
     except (KeyError, ValueError, pygit2.GitError):
-        raise Misconfigured(f"{revision!r} is no commit of {git_dir}: name one that is, with --base") from None
+        raise Misconfigured(f"{revision!r} is no commit of {repo}: name one that is, with --base") from None
 
 
 def _rules(git_dir: Path, commit: str) -> planning.PlanRules:
@@ -129,10 +131,10 @@ def _judgement(document: dict[str, Any]) -> str:
 def show_impact(wanted: Sequence[str], repo: Path, base: str, after: str | None, as_json: bool) -> None:
     """Files, tests and manifests that depend on the given paths (a folder stands for all below it)."""
     git_dir = find_git_dir(repo)
-    graph = survey(git_dir, _commit(git_dir, base), git_dir / MEMORY)
+    graph = survey(git_dir, _commit(repo, base), git_dir / MEMORY)
     paths = sorted({one for path in wanted for one in _below(path.strip("/"), graph)})
     reach = impact.affected(graph, paths)
-    later = survey(git_dir, _commit(git_dir, after), git_dir / MEMORY) if after else graph
+    later = survey(git_dir, _commit(repo, after), git_dir / MEMORY) if after else graph
     document = {
         "paths": paths,
         "files": [{"path": path, "steps": steps} for path, steps in sorted(reach.items(), key=lambda item: item[::-1])],

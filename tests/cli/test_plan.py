@@ -153,6 +153,17 @@ def test_impact_names_files_and_tests_across_packages(
     assert path in folder["paths"] and len(folder["files"]) <= len(steps) + len(folder["paths"])
 
 
+def test_in_a_linked_work_tree_head_is_its_own(repos: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    subprocess.run(["git", "-C", repos / "cobra", "worktree", "add", "-q", "--detach", work], check=True)
+    (work / "only_here.go").write_text("package cobra\n")
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "-C", work, "add", "only_here.go"], check=True)
+    subprocess.run(["git", "-C", work, *who, "commit", "-q", "-m", "one more"], check=True)
+    assert interlock("plan", "impact", "--repo", work, "only_here.go").returncode == 0
+    assert interlock("plan", "impact", "--repo", repos / "cobra", "only_here.go").returncode == 2
+
+
 def test_impact_names_manifests_owners_and_lost_names(repos: Path) -> None:
     told = json.loads(interlock("plan", "impact", "--repo", repos / "express", "index.js", "--json").stdout)
     assert told["manifests"] == ["package.json"]
