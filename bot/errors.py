@@ -1,8 +1,9 @@
-"""The four ways in which a call fails, named for what the caller does.
+"""The ways in which a call fails, named for what the caller does.
 
 InterlockError
 ├── Rejected        tell the person; trying again changes nothing
 ├── Transient       try later
+│   └── Away        GitHub does not answer, or asks us to wait: tried for ever
 ├── Stale           somebody else moved first: reload and decide again
 └── Misconfigured   the operator must mend something; the message says what
 """
@@ -22,6 +23,10 @@ class Transient(InterlockError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Away(Transient):
+    """GitHub cannot be reached or wants to be left alone; whatever is to be done there is never given up for that."""
 
 
 class Stale(InterlockError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
-from bot.errors import InterlockError, Rejected, Stale, Transient
+from bot.errors import Away, InterlockError, Rejected, Stale, Transient
 from bot.metrics import Metrics
 from bot.pipeline import stages
 from bot.ports import Clock, Due, Lease, People, Performed, Performer, Queue, Store
@@ -28,6 +28,7 @@ IDLE_SECONDS = 30.0
 POSTPONED_SECONDS = 5.0
 FIRST_RETRY = 1.0
 LAST_RETRY = 300.0
+LANE_RETRY = 60.0
 
 
 class Bell(asyncio.Event):
@@ -67,6 +68,8 @@ class Loop:
     events: Bell = field(default_factory=Bell)
     effects: Bell = field(default_factory=Bell)
     lanes: Bell = field(default_factory=Bell)
+    failures: dict[str, int] = field(default_factory=dict)
+    """For each lane that could not be driven: how often in a row."""
 
     async def run(self) -> None:
         """Run all loops until cancelled."""
@@ -167,6 +170,10 @@ class Loop:
         except Rejected as error:
             log.warning("effect.refused", extra={"effect": lease.key, "error": str(error)})
             await self.store.refuse(lease, str(error), self.clock.wall())
+        except Away as error:  # its own number of grants makes the delay grow: none of them counts as an attempt
+            delay = error.retry_after or retry_in(lease.fence)
+            log.warning("effect.postponed", extra={"effect": lease.key, "error": str(error), "seconds": delay})
+            await self.store.nack(lease, str(error), delay, self.clock.wall(), counts=False)
         except (InterlockError, OSError) as error:
             delay = getattr(error, "retry_after", None) or delay
             log.warning("effect.postponed", extra={"effect": lease.key, "error": str(error), "seconds": delay})
@@ -204,11 +211,16 @@ class Loop:
             await self.lanes.heard(min(max(pause, 0.2), IDLE_SECONDS))
 
     async def _drive(self, lane: str) -> None:
+        """One drive. After a failure the lane stays as it is stored, and is driven again, ever later while it fails."""
         try:
             await self.drive(lane)
-        except Exception:  # the lane stays as it is stored, and is driven again
-            log.exception("lane.failed", extra={"lane": lane})
-            await asyncio.sleep(FIRST_RETRY)
+            self.failures.pop(lane, None)
+        except Exception as error:
+            self.failures[lane] = tries = self.failures.get(lane, 0) + 1
+            delay = getattr(error, "retry_after", None) or min(retry_in(tries - 1), LANE_RETRY)
+            defect = None if isinstance(error, Transient) else error
+            log.warning("lane.failed", extra={"lane": lane, "error": str(error), "seconds": delay}, exc_info=defect)
+            await self.clock.sleep(delay)
         self.events.set()
         self.lanes.set()
 

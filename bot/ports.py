@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from pydantic import BaseModel
 
 from schemas.agent import Activity, AgentJob, AgentOutcome
-from schemas.base import CheckCommand, CiCheck, Evidence, Permission, Person, RepoRef, Sha
+from schemas.base import CheckCommand, CiCheck, Environment, Evidence, Permission, Person, RepoRef, Sha
 from schemas.decision import Decision, LaneDecision
 from schemas.effects import Effect
 from schemas.events import Address, Addressed, Event
@@ -113,8 +113,8 @@ class Store(Protocol):
         `shown` is what an agent was shown, kept as an erasable text of the audit row.
         """
 
-    async def nack(self, lease: Lease, error: str, retry_in: float, now: datetime) -> None:
-        """Perform it again later; after the last attempt the ticket gets `EffectGaveUp`. Raises Stale."""
+    async def nack(self, lease: Lease, error: str, retry_in: float, now: datetime, *, counts: bool = True) -> None:
+        """Perform it again later; after the last attempt that counts the ticket gets `EffectGaveUp`. Raises Stale."""
 
     async def refuse(self, lease: Lease, error: str, now: datetime) -> None:
         """Give the effect up now: the ticket gets `EffectGaveUp`."""
@@ -199,9 +199,11 @@ Remotes = Callable[[RepoRef, int], Awaitable[Remote]]
 
 
 class Checker(Protocol):
-    """Runs check commands on a tree, away from everything."""
+    """Runs check commands on a tree, away from everything, with what is installed for it."""
 
-    async def check(self, git_dir: Path, tree: Sha, commands: Sequence[CheckCommand]) -> CheckVerdict: ...
+    async def check(
+        self, git_dir: Path, tree: Sha, commands: Sequence[CheckCommand], environment: Environment
+    ) -> CheckVerdict: ...
 
 
 Asked = tuple[tuple[str, str], ...]

@@ -131,8 +131,10 @@ def admin(
         columns = ("lane", "id", "state", "attempts", "error_class", "error", "commit")
         rows = [row.model_dump(mode="json") for row in await store.report_rows()]
         lines = "".join(_row("td", (row[name] for name in columns)) for row in rows)
-        body = f"<h1>Merge queue</h1><table><thead>{_row('th', columns)}</thead><tbody>{lines}</tbody></table>"
-        return web.Response(text=_PAGE.format(body=body), content_type="text/html")
+        table = f"<table><thead>{_row('th', _HEADINGS)}</thead><tbody>{lines}</tbody></table>"
+        return web.Response(
+            text=_PAGE.format(body=table if rows else "<p>Nothing is queued.</p>"), content_type="text/html"
+        )
 
     async def commands(request: web.Request) -> web.Response:
         try:
@@ -178,7 +180,9 @@ def _admitted(request: web.Request, token: str) -> bool:
         return False
 
 
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Interlock</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem; color: #1f2328; }}
-table {{ border-collapse: collapse; }} th, td {{ text-align: left; padding: .3rem .8rem; border-bottom: 1px solid #d1d9e0; }}
-</style></head><body>{body}</body></html>"""
+_HEADINGS = ("lane", "entry", "state", "attempts", "failed as", "last failure", "commit")
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Merge queue</title>
+<meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="5"><style>
+:root {{ color-scheme: light dark; }} body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem; overflow-wrap: anywhere; }}
+table {{ border-collapse: collapse; }} th, td {{ text-align: left; padding: .3rem .8rem; border-bottom: 1px solid #8886; }}
+</style></head><body><h1>Merge queue</h1>{body}</body></html>"""

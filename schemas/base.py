@@ -36,6 +36,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/#~-]{1,200}$")]
 """An id that we derive: ticket `octo/app#12`, task `octo/app#12/3`, run and change request `octo/app#12/3.1`."""
 
 Glob = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+Folder = Annotated[
+    str, StringConstraints(pattern=r"^\.?[A-Za-z0-9_-][A-Za-z0-9._-]*(/\.?[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")
+]
 Mode = Literal["100644", "100755"]
 Instant = AwareDatetime
 Kind = Literal["feature", "bugfix", "refactor", "docs"]
@@ -74,6 +77,24 @@ class Person(Frozen):
     def writes(self) -> bool:
         """Whether this is a person (no bot) who may write to the repository."""
         return self.type == "User" and self.permission in ("admin", "write")
+
+
+class Environment(Described):
+    """What checks and agents need beyond the repository's files. Installed once for each state of the lock files."""
+
+    setup: tuple[Annotated[str, Field(min_length=1, max_length=4000)], ...] = ()
+    """commands that install it, at the repository's root, with a way to the registries alone; they write to $INTERLOCK_ENV,
+    whose bin/ comes first on PATH afterwards, and to the folders of `keep`"""
+    lock_files: tuple[Glob, ...] = ()
+    """files whose content says what is installed: another content, another installation"""
+    keep: tuple[Folder, ...] = ()
+    """folders in the repository that the commands make (node_modules); each run and check finds them there"""
+    variables: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+    """environment variables for commands, agents and checks; $INTERLOCK_ENV in them is the folder's path"""
+    registries: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,253}$")], ...] = ()
+    """hosts that the commands may reach, by HTTPS"""
+    minutes: Annotated[int, Field(ge=1, le=240)] = 20
+    """how long one command may take"""
 
 
 class CheckCommand(Frozen):

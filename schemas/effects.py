@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import CheckCommand, Evidence, Frozen, Kinded, Name, RepoRef, Role, Sha
+from schemas.base import CheckCommand, Environment, Evidence, Frozen, Kinded, Name, RepoRef, Role, Sha
 from schemas.plan import Fault, Limits, Question, Scope, Task
 
 
@@ -93,6 +93,7 @@ class RunAgent(_Effect, kind="run_agent"):
     max_tasks: int = 12
     first_task: int = 1
     first_question: int = 1
+    environment: Environment = Environment()
     limits: Limits = Limits()
     model: str | None = None
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import CheckCommand, CiCheck, Evidence, Frozen, Glob, Instant, Kinded, Sha
+from schemas.base import CheckCommand, CiCheck, Environment, Evidence, Frozen, Glob, Instant, Kinded, Sha
 from schemas.change_request import ChangeRequest
 
 
@@ -114,6 +114,7 @@ class NewEntry(Frozen):
     ci: tuple[CiCheck, ...] = ()
     ci_minutes: int = 60
     rungs: Rungs = Rungs()
+    environment: Environment = Environment()
     priority: int = 0
     held: tuple[str, ...] = ()
 

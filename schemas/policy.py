@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import CheckCommand, CiCheck, Described, Glob
+from schemas.base import CheckCommand, CiCheck, Described, Environment, Glob
 from schemas.plan import Limits
 
 WhoMay = Literal["admin", "write"]
@@ -72,6 +72,7 @@ class Policy(Described):
     """the permission that labelling, answering and commands need"""
     questions: Questions = Questions()
     approve: Approve = Approve()
+    environment: Environment = Environment()
     checks: tuple[PolicyCheck, ...] = ()
     """commands that must pass before anything lands"""
     ci: tuple[CiCheck, ...] = ()

@@ -48,6 +48,8 @@ class Settings(Described):
     merge_driver: str = ""
     """a merge driver that you installed, as git calls one (%O %A %B: base, ours, theirs; %P: the path); it writes %A and
     exits 0. It runs as the server does, on what agents wrote: take one that only reads and writes these files"""
+    registries: tuple[str, ...] = ()
+    """hosts that a policy's environment may name although their address is not a public one"""
     sandbox: Literal["required", "reduced", "off"] = "required"
     """how agents and checks are confined; off only against a GitHub on loopback"""
 

@@ -16,7 +16,7 @@ from bot.merge.objects import Objects
 from bot.ports import CheckVerdict, Confirmation, Remote, no_faults
 from bot.store.store import open_store
 from schemas import lane as q
-from schemas.base import CheckCommand
+from schemas.base import CheckCommand, Environment
 from schemas.change_request import ChangeRequest
 
 LANE = f"local:{REF}"
@@ -29,7 +29,9 @@ class Nobody:
         """Always."""
         return Confirmation("ok")
 
-    async def check(self, git_dir: Path, tree: str, commands: Sequence[CheckCommand]) -> CheckVerdict:
+    async def check(
+        self, git_dir: Path, tree: str, commands: Sequence[CheckCommand], environment: Environment
+    ) -> CheckVerdict:
         """Never called: the entries have no checks."""
         raise AssertionError("no entry has a check")
 

@@ -7,6 +7,7 @@ and, where the user has no model, a scripted one.
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from asyncio.subprocess import Process
@@ -26,31 +27,41 @@ from bot.standin.errors import Refused
 from bot.standin.person import Person, Say, open_issue
 
 SECRET = "demo-secret"
+STEPS = """Open {place} in a browser and pick who you are at the top of the page. Then
+  1. as alice, add the label `interlock` to the issue; answer the questions in a comment
+  2. as bob, comment with the line that approves the plan
+  3. as bob, look at the pull request's changes and send a review that approves
+Who waits on what: {admin}/queue. Ctrl-C ends everything."""
 
 
 @click.command()
 @click.option("--repo", type=FOLDER, help="a git repository of yours")
 @click.option("--issue", type=FILE, help="Markdown; first line the title")
 @click.option("--answers", type=FILE, help="the n-th line answers question n")
+@click.option("--interactive", is_flag=True, help="you are the person, in your browser")
 @click.option("--json", "as_json", is_flag=True, help="one JSON document instead of the report")
 @click.option(
     "--keep", type=click.Path(path_type=Path, file_okay=False), help="keep everything of this run in a folder"
 )
-def demo(repo: Path | None, issue: Path | None, answers: Path | None, as_json: bool, keep: Path | None) -> None:
+def demo(
+    repo: Path | None, issue: Path | None, answers: Path | None, interactive: bool, as_json: bool, keep: Path | None
+) -> None:
     """Run the main job on this machine: the real Copilot CLI, a local GitHub, a person played for you."""
+    if interactive and answers:
+        raise Misconfigured("--answers is for the person who is played for you: leave it away with --interactive")
     if keep and keep.exists() and any(keep.iterdir()):
         raise Misconfigured(f"{keep} is not empty: name a new folder for --keep")
     own = nullcontext(str(keep)) if keep else TemporaryDirectory(prefix="interlock-demo-", ignore_cleanup_errors=True)
     with own as place:
         folder = Path(place).resolve()  # the bot runs in it
         folder.mkdir(parents=True, exist_ok=True)
-        result = asyncio.run(_run(folder, repo, issue, answers, quiet=as_json))
+        result = asyncio.run(_run(folder, repo, issue, answers, interactive=interactive, quiet=as_json))
     click.echo(json.dumps(result.document, indent=2) if as_json else result.text)
     sys.exit(0 if result.landed else 1)
 
 
 async def _run(
-    folder: Path, repo: Path | None, issue: Path | None, answers: Path | None, *, quiet: bool
+    folder: Path, repo: Path | None, issue: Path | None, answers: Path | None, *, interactive: bool, quiet: bool
 ) -> demo_report.Result:
     own_model = bool(os.environ.get("COPILOT_PROVIDER_BASE_URL") or os.environ.get("COPILOT_GITHUB_TOKEN"))
     if (repo or issue) and not own_model:
@@ -71,22 +82,32 @@ async def _run(
         click.echo(f"{time.monotonic() - began:6.1f} s  {text}", err=quiet)
 
     async with AsyncExitStack() as stack:
-        github, made, server = await _actors(stack, folder, source, say, own_model=own_model)
-        person = await open_issue(github, made, title.lstrip("# ").strip(), body.strip(), lines, say)
+        github, made, server, admin = await _actors(stack, folder, source, say, own_model=own_model)
+        title, body = title.lstrip("# ").strip(), body.strip()
+        if interactive and repo and not issue:
+            person = Person(github, made, 0, (), say)
+        else:
+            person = await open_issue(github, made, title, body, lines, say, label=not interactive)
         follower = asyncio.create_task(timeline.follow(folder / "bot.log", say))
-        failure = await _until_closed(person, server)
+        if interactive:
+            place = f"{github.url}/{made.full_name}/issues/{person.issue or 'new'}"
+            click.echo(STEPS.format(place=place, admin=admin), err=quiet)
+            failure = await _until_landed(person, server)
+        else:
+            failure = await _until_closed(person, server)
         if failure:
             say(failure)
         await github.quiet()
         follower.cancel()
-        story = demo_report.Story(person, await person.look_back(), time.monotonic() - began, not own_model, failure)
+        seconds, seen = time.monotonic() - began, await person.look_back()
+        story = demo_report.Story(person, seen, seconds, not own_model, failure, played=not interactive)
     return await demo_report.make(folder / "data", story)
 
 
 async def _actors(
     stack: AsyncExitStack, folder: Path, source: Path, say: Say, *, own_model: bool
-) -> tuple[LocalGitHub, Made, Process]:
-    """Stand-in, model and bot, each ready, until the stack is closed."""
+) -> tuple[LocalGitHub, Made, Process, str]:
+    """Stand-in, model and bot, each ready, until the stack is closed; and the bot's admin address."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "COPILOT_"))}
     model = {name: value for name, value in os.environ.items() if name.startswith("COPILOT_")}
     github = await stack.enter_async_context(started(folder, plain))
@@ -109,7 +130,7 @@ async def _actors(
     server, line = await stack.enter_async_context(bot)
     await github.control("app", {"webhook_url": line.split()[1]})
     say("the bot is ready; its GitHub App is installed")
-    return github, made, server
+    return github, made, server, line.split()[3]
 
 
 async def _until_closed(person: Person, server: Process) -> str:
@@ -123,3 +144,23 @@ async def _until_closed(person: Person, server: Process) -> str:
     except Refused as error:
         return str(error)
     return ""
+
+
+async def _until_landed(person: Person, server: Process) -> str:
+    """Until a pull request of the bot's is merged and its issue is closed, whichever issue that is; `person` is then
+    who asked for that. Why nothing landed; empty if something did."""
+    stop, sequence, path = asyncio.Event(), 0, f"/repos/{person.repo.full_name}"
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    while not stop.is_set():
+        if server.returncode is not None:
+            return f"the bot ended with exit code {server.returncode}"
+        for pull in await person.github.as_user(person.reviewer, "GET", f"{path}/pulls?state=closed"):
+            branch, _, number = pull["head"]["ref"].partition("/")
+            if pull["merged_at"] and branch == "interlock":
+                person.issue = int(number.split("-")[0])
+                issue = await person.github.as_user(person.reviewer, "GET", f"{path}/issues/{person.issue}")
+                if issue["state"] == "closed":
+                    return ""
+        sequence = await person.github.wait(sequence, 1.0)
+    return "you ended it before a change had landed"

@@ -14,13 +14,14 @@ from schemas import ticket as t
 
 @dataclass(frozen=True)
 class Story:
-    """What happened in front of people; `failure` says why nothing landed."""
+    """What happened in front of people; `failure` says why nothing landed, `played` that the people were no people."""
 
     person: Person
     seen: Seen
     seconds: float
     scripted: bool
     failure: str
+    played: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def _lines(ticket: t.Ticket, story: Story, document: dict[str, Any], digest: str
         lines.append(f"  review    {approval.by.login} approved {approval.digest[:16]}, {same}")
     landed = sum(item.state is t.TaskState.LANDED for item in ticket.tasks)
     quarantined = f", {document['quarantined']} quarantined" if document["quarantined"] else ""
+    model = "the model (a script that knows the sample)" if story.scripted else ""
+    stood_in = ("GitHub", "the two people" if story.played else "", model)
     lines += [
         f"  queue     {document['landed']} change requests landed for {landed} tasks{quarantined}",
         f"  comments  {seen.comments} by the bot",
@@ -100,6 +103,6 @@ def _lines(ticket: t.Ticket, story: Story, document: dict[str, Any], digest: str
         f"  base      {person.repo.branch}: {person.repo.head[:12]} -> {seen.head[:12]}",
         "",
         "Real: the Copilot CLI in its sandbox, git over HTTP, signed webhooks, SQLite, the merge queue, the checks.",
-        f"Stand-in: GitHub, the two people{', and the model (a script that knows the sample)' if story.scripted else ''}.",
+        f"Stand-in: {', '.join(filter(None, stood_in))}.",
     ]
     return [*lines, "", f"Not landed: {story.failure}"] if story.failure else lines

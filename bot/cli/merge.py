@@ -22,10 +22,13 @@ from bot.merge.local import LocalRemote
 from bot.ports import Checker, CheckVerdict, Clock, Confirmation, Remote
 from bot.rules import policy as policies
 from bot.rules import risk
-from bot.runners.sandbox import Sandbox, SandboxChecker, area_for, emptied
+from bot.runners.checks import SandboxChecker
+from bot.runners.environment import Environments
+from bot.runners.layers import Trees
+from bot.runners.sandbox import Sandbox, area_for, emptied
 from bot.store.store import SqliteStore, open_store
 from schemas import lane as q
-from schemas.base import CheckCommand
+from schemas.base import CheckCommand, Environment
 from schemas.change_request import ChangeRequest
 from schemas.policy import Policy
 
@@ -48,7 +51,9 @@ class Everybody:
 class NoChecks:
     """`bot.ports.Checker` for a call without --check."""
 
-    async def check(self, git_dir: Path, tree: str, commands: Sequence[CheckCommand]) -> CheckVerdict:
+    async def check(
+        self, git_dir: Path, tree: str, commands: Sequence[CheckCommand], environment: Environment
+    ) -> CheckVerdict:
         """Only an entry of an earlier run carries commands."""
         raise Misconfigured("an entry of an earlier run has a check: run with --check again")
 
@@ -121,11 +126,14 @@ class Rules:
     def entry(self, lane: str, change: ChangeRequest) -> q.NewEntry:
         """A request as it enters the queue; a policy may hold it for a person."""
         held: tuple[str, ...] = ()
+        environment = Environment()
         if self.policy is not None:
             held = risk.holds(change.patch, protected=self.policy.protected, tested=bool(self.checks))
+            environment = self.policy.environment
         return q.NewEntry(
-            id=change.id, lane=lane, change=change, owns=change.owns, checks=self.checks, rungs=self.rungs, held=held
-        )
+            id=change.id, lane=lane, change=change, owns=change.owns, checks=self.checks, rungs=self.rungs, held=held,
+            environment=environment,
+        )  # fmt: skip
 
 
 def _rules(check: str | None, rungs: UpTo | None, file: Path | None) -> Rules:
@@ -171,7 +179,11 @@ async def _run(
             stack.enter_context(emptied(sandbox.area))
             if problems := await sandbox.self_test():
                 raise Misconfigured("; ".join(problems))
-            checker = SandboxChecker(sandbox, clock)
+            trees = Trees(sandbox)
+            environments = Environments(
+                sandbox, trees, sandbox.area.parent / "environments", read_settings().registries
+            )
+            checker = SandboxChecker(sandbox, trees, environments, clock)
         lander = Lander(
             queue=store, remote=remote, checker=checker,
             confirmer=Everybody(), clock=clock, owner=store.owner, faults=stopwatch, threads=threads,

@@ -1,146 +1,219 @@
-"""The App's identity: its JWT, narrow installation tokens, and an API client for each installation.
+"""The App's door to GitHub's REST API: an API client for each installation, errors that say what to do, and limits.
 
-Tokens are minted for one repository and named permissions, kept until five minutes before they expire, and never
-appear in a log, an argument list or an address.
+Nobody else sends a request there. Tokens are bot.github.tokens', pauses and budgets bot.github.limits'.
 """
 
-import asyncio
+import contextlib
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import cachetools
-import jwt
-from gidgethub import BadRequest, GitHubBroken, RateLimitExceeded, RedirectionException
+from gidgethub import BadRequest, RedirectionException
 from gidgethub import GitHubException as Failure
 from gidgethub.aiohttp import GitHubAPI
 from gidgethub.sansio import accept_format
 
-from bot.errors import Misconfigured, Rejected, Transient
+from bot.errors import Away, Rejected
+from bot.github.limits import Importance, Limits
+from bot.github.tokens import Purpose, Tokens, purpose_of
 from bot.ports import Clock
 from bot.rules.sanitise import redacted
 from schemas.base import RepoRef
 
 API_VERSION = "2022-11-28"
-JWT_MINUTES = 9
-RENEW = timedelta(minutes=5)
 PAGE = 100
-PERMISSIONS = {
-    "metadata": "read",
-    "statuses": "read",
-    **dict.fromkeys(("issues", "pull_requests", "contents", "checks"), "write"),
-}
-FRESH_RETRIES = (0.5, 1.0, 2.0, 2.5)
-"""Seconds between tries of a token that was minted a moment ago: it may not be known everywhere yet (facts: 401/403)."""
+FRESH_RETRIES = (1.0, 2.0, 4.0)
+FRESH = timedelta(seconds=6)
+"""A token this young may not be known everywhere yet (401, or 403 for want of permissions): asked again so often."""
+LOST_SECONDS = 10.0
+"""GitHub cuts its own calls after this time: whoever looks sooner for what a lost one made may look before it is there."""
+MISSING = timedelta(minutes=2)
+"""A whole repository that answers 404 is believed to be gone after this time."""
+SUSPENDED_SECONDS = 300.0
+REDIRECTS = 3
+CACHE_BYTES = 8 * 2**20
 
 Page = tuple[Any, str | None]
 """An answer, and the address of a listing's next page."""
+Sign = Callable[[datetime], Awaitable[str]]
+"""A JWT of the App for this time."""
 
 
 class Unauthorised(Rejected):
     """The token is not (or no longer) known."""
 
 
+class Unpermitted(Rejected):
+    """The token may not do this."""
+
+
+class Missing(Rejected):
+    """There is no such thing, or not for us."""
+
+
+class Kept(NamedTuple):
+    """An answer that may be asked for again by its ETag, which costs nothing of the hourly limit."""
+
+    etag: str
+    headers: Any
+    body: bytes
+
+
 class Api(GitHubAPI):
-    """gidgethub on aiohttp, with the version pinned, no silent repetition of redirected writes, and our errors.
+    """gidgethub on aiohttp, with the version pinned, redirected writes that stay what they were, and our errors.
 
     Its cache is keyed by address alone, so each identity has an Api of its own: none sees another's answers.
     """
 
     def __init__(self, session: aiohttp.ClientSession, clock: Clock, slug: str, base_url: str) -> None:
-        super().__init__(session, slug, base_url=base_url, cache=cachetools.LRUCache(500))
-        self._clock = clock
+        super().__init__(session, slug, base_url=base_url)
+        self.limits, self._clock = Limits(clock), clock
+        self._answers = cachetools.LRUCache[str, Kept](CACHE_BYTES, lambda kept: len(kept.body))
 
     async def send(self, method: str, url: str, body: Any, *, jwt: str | None, token: str | None) -> Page:
-        """One call, as the App or as an installation. Raises Transient or Rejected."""
-        try:
-            found, more, _ = await self._make_request(method, url, {}, body, accept_format(), jwt, token)
-            return found, more
-        except (aiohttp.ClientError, OSError) as error:
-            raise Transient(f"GitHub cannot be reached: {type(error).__name__}") from None
-        except (Failure, ValueError) as error:
-            raise _mapped(error, url, self._clock.wall()) from None
+        """One call, as the App or as an installation. Raises Transient or Rejected.
+
+        A read is repeated a second later until GitHub counts as down or wants a pause: whoever needs a hundred of them
+        would else begin again and again.
+        """
+        while True:
+            self.limits.admit()
+            try:
+                found, more, _ = await self._make_request(method, url, {}, body, accept_format(), jwt, token)
+                return found, more
+            except (aiohttp.ClientError, OSError) as error:
+                why = f"GitHub cannot be reached: {type(error).__name__}"
+                self.limits.failed(why)
+                if method != "GET":
+                    raise Away(why, LOST_SECONDS) from None
+            except Away:
+                if method != "GET":
+                    raise
+            except (Failure, ValueError) as error:
+                raise _mapped(error, url) from None
+            await self._clock.sleep(1.0)
 
     async def _request(self, method: str, url: str, headers: Any, body: bytes = b"") -> tuple[int, Any, bytes]:
         sent = {**headers, "X-GitHub-Api-Version": API_VERSION}
-        follows = method == "GET"
-        async with self._session.request(method, url, headers=sent, data=body, allow_redirects=follows) as answer:
-            return answer.status, answer.headers, await answer.read()
+        kept = self._answers.get(url) if method == "GET" else None
+        if kept is not None:
+            sent["If-None-Match"] = kept.etag
+        here = url
+        for _ in range(REDIRECTS + 1):
+            async with self._session.request(method, here, headers=sent, data=body, allow_redirects=False) as answer:
+                status, heads, content = answer.status, answer.headers, await answer.read()
+            self.limits.heard(status, heads, content)
+            there = urljoin(here, heads.get("Location", ""))
+            if status not in (301, 307, 308) or urlsplit(there)[:2] != urlsplit(url)[:2]:
+                break
+            here = there  # with the same method and body: a write that became a read would seem to have been made
+        if kept is not None and status == 304:
+            return 200, kept.headers, kept.body
+        if method == "GET" and status == 200 and "ETag" in heads and len(content) < CACHE_BYTES:
+            self._answers[url] = Kept(heads["ETag"], heads, content)
+        return status, heads, content
 
 
-def _mapped(error: Failure | ValueError, url: str, now: datetime) -> Exception:
-    """What gidgethub tells, as the error that says what to do."""
+def _mapped(error: Failure | ValueError, url: str) -> Exception:
+    """What gidgethub tells, as the error that says what to do. What GitHub asks to wait for is raised by its limits."""
     message = redacted(str(error))
-    if isinstance(error, RateLimitExceeded):
-        seconds = (error.rate_limit.reset_datetime - now).total_seconds()
-        return Transient("GitHub's rate limit is used up", max(seconds, 1.0))
     if isinstance(error, RedirectionException):
-        return Transient(f"GitHub redirects {url}: the repository was renamed")
-    if not isinstance(error, BadRequest | GitHubBroken):
-        return Transient(f"GitHub's answer could not be read: {message}")
-    status, asked = error.status_code.value, error.headers.get("Retry-After", "")
-    retry_after = float(asked) if asked.isdigit() else None
-    if status >= 500:
-        return Transient(f"GitHub answered {status}", retry_after)
-    secondary = "secondary rate" in message.lower() or "abuse" in message.lower() or retry_after is not None
-    if status == 429 or (status == 403 and secondary):
-        return Transient(f"GitHub asks to slow down: {message}", retry_after or 60.0)
-    refused = Unauthorised if status == 401 else Rejected
-    return refused(f"GitHub answered {status}: {message}")
+        return Rejected(f"GitHub redirects {url} to another place than its API")
+    if not isinstance(error, BadRequest):
+        return Away(f"GitHub's answer could not be read: {message}")
+    status = error.status_code.value
+    said = f"GitHub answered {status}: {message}"
+    if status == 403 and "suspended" in message.lower():
+        return Away(said, SUSPENDED_SECONDS)
+    if status == 403 and "not accessible by" in message.lower():
+        return Unpermitted(said)
+    refused: dict[int, type[Rejected]] = {401: Unauthorised, 404: Missing}
+    return refused.get(status, Rejected)(said)
 
 
 class GitHubApp:
-    """One registered App. Raises Misconfigured for a key that cannot sign."""
+    """One registered App."""
 
-    def __init__(
-        self, *, app_id: int, private_key: str, api_url: str, session: aiohttp.ClientSession, clock: Clock
-    ) -> None:
+    def __init__(self, *, app_id: int, sign: Sign, api_url: str, session: aiohttp.ClientSession, clock: Clock) -> None:
         self.app_id, self.slug = app_id, "interlock"
-        self._key, self._clock = private_key, clock
+        self._sign, self._clock = sign, clock
         self._apis = defaultdict[int | None, Api](lambda: Api(session, clock, self.slug, api_url))
-        self._tokens = cachetools.TLRUCache[tuple[int, int], dict[str, Any], datetime](2048, _renewal, clock.wall)
-        self._minting = asyncio.Lock()
-        try:
-            self.jwt()
-        except (ValueError, TypeError, jwt.PyJWTError) as error:
-            why = f"the App's private key cannot sign ({type(error).__name__})"
-            raise Misconfigured(f"{why}: give PRIVATE_KEY_FILE the .pem that GitHub made") from None
-
-    def jwt(self) -> str:
-        """A token for the App itself: a minute back-dated, ten minutes at most (GitHub's limit)."""
-        now = int(self._clock.wall().timestamp())
-        claims = {"iat": now - 60, "exp": now + JWT_MINUTES * 60, "iss": str(self.app_id)}
-        return jwt.encode(claims, self._key, algorithm="RS256")
+        self._tokens = Tokens(self._mint, clock)
+        self._missing = cachetools.TTLCache[tuple[int, int], datetime](1024, 600, lambda: clock.wall().timestamp())
 
     async def as_app(self, method: str, path: str, body: Any = b"") -> Page:
         """A call as the App."""
-        return await self._apis[None].send(method, path, body, jwt=self.jwt(), token=None)
+        jwt = await self._sign(self._clock.wall())
+        return await self._apis[None].send(method, path, body, jwt=jwt, token=None)
 
-    async def token(self, repo: RepoRef, installation: int) -> str:
-        """An installation token for this repository alone. Raises Transient or Rejected (suspended, uninstalled)."""
-        key = (installation, repo.id)
-        async with self._minting:
-            known = self._tokens.get(key)
-            if known is None:
-                wanted = {"repository_ids": [repo.id], "permissions": PERMISSIONS}
-                known, _ = await self.as_app("POST", f"/app/installations/{installation}/access_tokens", wanted)
-                self._tokens[key] = known
-            return str(known["token"])
+    async def _mint(self, path: str, wanted: dict[str, Any]) -> Any:
+        try:
+            return (await self.as_app("POST", path, wanted))[0]
+        except Unauthorised as error:  # what the operator can mend costs no ticket its work
+            mend = "check APP_ID, PRIVATE_KEY_FILE and this machine's clock"
+            raise Away(f"GitHub does not take our signature for the App's ({error}): {mend}", 60.0) from None
 
-    async def call(self, repo: RepoRef, installation: int, method: str, path: str, body: Any = b"") -> Any:
-        """One REST call on a repository; `path` starts after /repos/owner/name. Errors as in bot.errors."""
-        waits = iter(FRESH_RETRIES)
-        while True:
-            token = await self.token(repo, installation)
+    async def token(self, repo: RepoRef, installation: int, purpose: Purpose) -> str:
+        """An installation token for this repository alone. Raises Transient or Rejected (uninstalled)."""
+        return (await self._tokens.get(repo, installation, purpose)).value
+
+    def check(self, installation: int, importance: Importance, *, creates: bool) -> None:
+        """Whether a write could be made now, before anything is looked up for it. Raises Away."""
+        self._apis[installation].limits.room(importance, creates=creates)
+
+    async def call(
+        self, repo: RepoRef, installation: int, method: str, path: str, body: Any = b"",
+        importance: Importance = Importance.LAND,
+    ) -> Any:  # fmt: skip
+        """One REST call on a repository; `path` starts after /repos/owner/name. Errors as in bot.errors.
+
+        Writes wait for their turn, and a POST counts as one that creates content. Whoever repeats one looks it up first.
+        """
+        try:
+            found = await self._sent(repo, installation, method, path, body, importance)
+        except Missing as error:
+            await self._believed(repo, installation, path, error)
+            raise
+        self._missing.pop((installation, repo.id), None)
+        return found
+
+    async def _sent(
+        self, repo: RepoRef, installation: int, method: str, path: str, body: Any, importance: Importance
+    ) -> Any:
+        api, purpose = self._apis[installation], purpose_of(method, path)
+        for wait in (*FRESH_RETRIES, 0.0):
+            token = await self._tokens.get(repo, installation, purpose)
+            writing = api.limits.turn(importance, creates=method == "POST")
             try:
-                url = f"/repos/{repo.full_name}{path}"
-                return (await self._apis[installation].send(method, url, body, jwt=None, token=token))[0]
-            except Unauthorised as error:
-                self._tokens.pop((installation, repo.id), None)
-                if (wait := next(waits, None)) is None:
-                    raise Transient(str(error)) from None
-                await asyncio.sleep(wait)
+                async with writing if method != "GET" else contextlib.nullcontext():
+                    url = f"/repos/{repo.full_name}{path}"
+                    return (await api.send(method, url, body, jwt=None, token=token.value))[0]
+            except (Unauthorised, Unpermitted) as error:
+                refused = error
+            if self._clock.wall() - token.minted < FRESH and wait:
+                await self._clock.sleep(wait)
+            elif isinstance(refused, Unpermitted):
+                break
+            else:
+                self._tokens.drop(repo, installation, purpose, token)  # expired or revoked: the next one is new
+        raise refused if isinstance(refused, Unpermitted) else Away(str(refused))
+
+    async def _believed(self, repo: RepoRef, installation: int, path: str, error: Missing) -> None:
+        """A 404 is an answer if the repository is there, or has not been for a while. Raises Away if it is too early to say:
+        to a token or a replica that is not everywhere yet, a repository looks as if it were gone."""
+        if path:
+            with contextlib.suppress(Rejected):
+                await self.call(repo, installation, "GET", "")
+            return
+        since = self._missing.setdefault((installation, repo.id), now := self._clock.wall())
+        if now - since < MISSING:
+            raise Away(
+                f"{error}, for the whole repository; that is believed after {MISSING}", MISSING.total_seconds() / 6
+            )
 
     async def pages(self, repo: RepoRef, installation: int, path: str, key: str = "") -> list[Any]:
         """All pages of a listing."""
@@ -152,7 +225,3 @@ class GitHubApp:
             found += items
             if len(items) < PAGE:
                 return found
-
-
-def _renewal(_: tuple[int, int], minted: dict[str, Any], now: datetime) -> datetime:
-    return datetime.fromisoformat(minted["expires_at"]) - RENEW

@@ -1,19 +1,28 @@
 """Writes on GitHub, each keyed and looked up before it is repeated: comments, check runs, pull requests, issues."""
 
-import asyncio
-from collections import defaultdict
+from collections.abc import Set
 from typing import Any
 
 import cachetools
 
-from bot.errors import Rejected
-from bot.github.app import GitHubApp
+from bot.errors import Away, Rejected
+from bot.github.app import GitHubApp, Missing
+from bot.github.limits import Importance
 from bot.ports import Faults, Lease, Performed
 from schemas.effects import CloseIssue, Effect, OpenPullRequest, PostComment, PublishCheck, UpdateStatus
 from schemas.events import PullRequestOpened
 
 BODY_LIMIT = 65_536
 SUMMARY_LIMIT = 65_535
+DOUBTS = 7
+"""How often a thing may be missing before that is believed: tries are 2 s, 4 s, ... apart, two minutes in all."""
+KINDS = (
+    frozenset({"post_comment", "update_status"}),
+    frozenset({"open_pull_request", "close_issue"}),
+    frozenset({"publish_check"}),
+)
+"""Who never waits behind whom."""
+_WEIGHTS = {"comment": Importance.ACKNOWLEDGE, "edit": Importance.COSMETIC, "check-edit": Importance.COSMETIC}
 _CUT = "\n\n(cut here: the whole text is in the audit log)"
 
 
@@ -28,18 +37,15 @@ def cut(text: str, limit: int) -> str:
 
 
 class Forge:
-    """Performs the effects that write on GitHub. One write at a time for each installation."""
+    """Performs the effects of these kinds."""
 
-    kinds = frozenset({"post_comment", "update_status", "publish_check", "open_pull_request", "close_issue"})
-
-    def __init__(self, app: GitHubApp, faults: Faults) -> None:
-        self._app, self._faults = app, faults
-        self._writing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+    def __init__(self, app: GitHubApp, faults: Faults, kinds: Set[str] = frozenset().union(*KINDS)) -> None:
+        self._app, self._faults, self.kinds = app, faults, frozenset(kinds)
         self._comments: cachetools.LRUCache[str, int] = cachetools.LRUCache(2048)
 
     async def perform(self, effect: Effect, lease: Lease) -> Performed:
         """See bot.ports.Performer."""
-        async with self._writing[effect.installation]:
+        try:
             match effect:
                 case PostComment() | UpdateStatus():
                     await self._comment(effect)
@@ -51,18 +57,27 @@ class Forge:
                     await self._close(effect)
                 case _:
                     raise Rejected(f"{effect.kind} is not a write on GitHub")
+        except Missing as error:
+            if lease.fence < DOUBTS:
+                raise Away(str(error)) from None
+            raise
         return Performed()
 
     async def _write(self, effect: Effect, what: str, method: str, path: str, body: dict[str, Any]) -> Any:
+        weight = _WEIGHTS.get(what, Importance.LAND)
         self._faults.reach(f"github:{what}:before")
-        answer = await self._app.call(effect.repo, effect.installation, method, path, body)
+        answer = await self._app.call(effect.repo, effect.installation, method, path, body, weight)
         self._faults.reach(f"github:{what}:after")
         return answer
 
     async def _comment(self, effect: PostComment | UpdateStatus) -> None:
         key = effect.key if isinstance(effect, PostComment) else f"{effect.ticket}:status"
         body = {"body": cut(f"{marker(key)}\n{effect.body}", BODY_LIMIT)}
-        known = self._comments.get(key) or await self._find_comment(effect, marker(key))
+        known = self._comments.get(key)
+        edits = known is not None and isinstance(effect, UpdateStatus)
+        weight = Importance.COSMETIC if edits else Importance.ACKNOWLEDGE
+        self._app.check(effect.installation, weight, creates=known is None)
+        known = known or await self._find_comment(effect, marker(key))
         if known is None:
             made = await self._write(effect, "comment", "POST", f"/issues/{effect.issue}/comments", body)
             known = int(made["id"])
@@ -76,6 +91,7 @@ class Forge:
         return next((int(comment["id"]) for comment in ours if str(comment["body"] or "").startswith(line)), None)
 
     async def _check(self, effect: PublishCheck) -> None:
+        self._app.check(effect.installation, Importance.COSMETIC, creates=False)
         body = effect.model_dump(include={"name", "external_id", "status", "conclusion"}, exclude_none=True)
         body["output"] = {"title": effect.title or effect.name, "summary": cut(effect.summary, SUMMARY_LIMIT)}
         body["actions"] = [button.model_dump() for button in effect.buttons]

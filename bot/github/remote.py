@@ -1,7 +1,8 @@
 """Fetching and pushing: a bare mirror for each repository, driven by the git command line.
 
-The credential travels in the child's environment, never in an argument, an address or a file. What a push did is
-decided by reading the ref back, not by its exit code.
+The credential is in a file of git configuration that is in memory alone and that only the child has open: never in an
+argument, an environment, an address or on a disk. What a push did is decided by reading the ref back, not by its exit
+code.
 """
 
 import asyncio
@@ -18,13 +19,16 @@ from pathlib import Path
 
 import pygit2
 
-from bot.errors import Rejected, Transient
+from bot.errors import Away, Rejected, Transient
 from bot.github.app import GitHubApp
+from bot.github.tokens import Purpose
 from bot.ports import PushResult
 from bot.rules.sanitise import redacted
 from schemas.base import RepoRef
 
 GIT_SECONDS = 300.0
+READ_RETRIES = (0.5, 1.0)
+"""Seconds after which a read that failed is repeated at once: a train needs many, and begins again if one fails."""
 _CONFIG = {
     "core.fsyncObjectFiles": "true", "core.protectHFS": "true", "core.protectNTFS": "true", "gc.auto": "0",
     "core.hooksPath": "/dev/null", "transfer.fsckObjects": "false",
@@ -37,7 +41,7 @@ _FINAL = re.compile(r"Authentication failed for|URL returned error: 40[34]\b|^fa
 class GitHubRemote:
     """`bot.ports.Remote` over HTTP."""
 
-    def __init__(self, git_dir: Path, url: str, token: Callable[[], Awaitable[str]], lock: asyncio.Lock) -> None:
+    def __init__(self, git_dir: Path, url: str, token: Callable[[Purpose], Awaitable[str]], lock: asyncio.Lock) -> None:
         self.git_dir, self._url, self._token, self._lock = git_dir, url, token, lock
 
     async def head(self, ref: str) -> str | None:
@@ -68,31 +72,40 @@ class GitHubRemote:
         return PushResult("stale" if stale else "unknown", text[-500:])
 
     async def _read(self, *args: str) -> str:
-        code, out, error = await self._git(*args)
-        if code == 0:
-            return out
-        text = redacted(error).strip()[-500:]
-        if _FINAL.search(error):
-            raise Rejected(f"the repository cannot be read by git: {text}")
-        raise Transient(f"git could not reach the repository: {text}")
+        for wait in (*READ_RETRIES, 0.0):
+            code, out, error = await self._git(*args)
+            if code == 0:
+                return out
+            text = redacted(error).strip()[-500:]
+            if _FINAL.search(error):
+                raise Rejected(f"the repository cannot be read by git: {text}")
+            await asyncio.sleep(wait)
+        raise Away(f"git could not reach the repository: {text}")
 
     async def _git(self, *args: str) -> tuple[int, str, str]:
-        credential = base64.b64encode(f"x-access-token:{await self._token()}".encode()).decode()
-        env = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.git_dir), "LC_ALL": "C",
-            "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0",
-            "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader",
-            "GIT_CONFIG_VALUE_0": f"Authorization: Basic {credential}",
-        }  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            "git", f"--git-dir={self.git_dir}", *args, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=env, start_new_session=True,
-        )  # fmt: skip
+        token = await self._token("push" if args[0] == "push" else "fetch")
+        credential = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+        config = os.memfd_create("git-config")
+        try:
+            os.write(config, f"[http]\n\textraHeader = Authorization: Basic {credential}\n".encode())
+            env = {
+                "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.git_dir), "LC_ALL": "C",
+                "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0",
+                "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "include.path",
+                "GIT_CONFIG_VALUE_0": f"/proc/self/fd/{config}",
+            }  # fmt: skip
+            process = await asyncio.create_subprocess_exec(
+                "git", f"--git-dir={self.git_dir}", *args, stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=env, start_new_session=True,
+                pass_fds=(config,),
+            )  # fmt: skip
+        finally:
+            os.close(config)
         try:
             async with asyncio.timeout(GIT_SECONDS):
                 out, error = await process.communicate()
         except TimeoutError:
-            raise Transient(f"git {args[0]} had no answer within {GIT_SECONDS:g} seconds") from None
+            raise Away(f"git {args[0]} had no answer within {GIT_SECONDS:g} seconds") from None
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):  # it may have ended just now

@@ -23,7 +23,7 @@ from bot.ports import Checker, CheckVerdict, Ci, Clock, Confirmer, Faults, Lease
 from bot.rules import lanes, probes
 from bot.rules.lane_turn import FROZEN_SECONDS
 from schemas import lane as q
-from schemas.base import Evidence, Sha
+from schemas.base import Environment, Evidence, Sha
 
 log = logging.getLogger("interlock.lander")
 
@@ -52,6 +52,8 @@ class Lander:
     """Looks for whoever made a train red. With slots of its own, no lane's search keeps another lane's train waiting."""
     landed: dict[str, Landed] = field(default_factory=dict)
     """What each lane's branch was seen to hold, so that its history is walked once."""
+    begun: dict[str, set[str]] = field(default_factory=dict)
+    """For each lane the entries that were counted as begun and have no outcome yet."""
     on_step: Callable[[q.Lane, q.LaneEvent], None] | None = None
     looks_again: bool = False
     """Whether a frozen lane is tried although its head has not moved: whoever started us asks for that."""
@@ -94,7 +96,7 @@ class Lander:
             case None if ahead is not None and used:
                 step, event = "compose", ahead.composed
             case None:
-                step, event = "compose", await self._compose(lease, lane, remote, entries, ahead)
+                step, event = "compose", await self._compose(lease, lane, remote, entries)
             case q.Train(state=q.TrainState.COMPOSED):
                 step = "check"
                 event = await self._check(train, remote, entries)
@@ -115,6 +117,8 @@ class Lander:
                 ahead = composing.result()
         decision = lanes.decide(lane, event, {entry.id: entry for entry in entries})
         await self.queue.decide(lease, event, decision, self.clock.wall())
+        if step == "compose":
+            self.begun.get(lease.key, set()).difference_update(entry.id for entry in entries)
         log.info("lane.step", extra={"lane": lane.key, "step": step, "why": decision.why})
         if self.on_step:
             self.on_step(decision.lane, event)
@@ -135,23 +139,28 @@ class Lander:
         ids = [entry.id for entry in entries]
         if ahead is not None and (ahead.ids, ahead.composed.base) == (ids, train.tip):
             return ahead
-        await self.queue.begin(lease, _not_begun(ids, ahead), self.clock.wall())
+        await self._begin(lease, ids)
         start = Start(old=train.tip, base=train.tip, fork=lane.fork or entries[0].fork, branch_heads={})
         seen = self.landed.setdefault(lane.key, Landed())
         composed = await asyncio.to_thread(compose, remote.git_dir, start, entries, self.threads, seen, self.driver)
         return _Ahead(ids, composed)
+
+    async def _begin(self, lease: Lease, ids: Sequence[str]) -> None:
+        """Count these as begun, each once however often it is composed before it has an outcome: composing anew because
+        GitHub was away, or for another head, is no crash."""
+        begun = self.begun.setdefault(lease.key, set())
+        await self.queue.begin(lease, [name for name in ids if name not in begun], self.clock.wall())
+        begun.update(ids)
 
     async def _fits(self, lease: Lease, lane: q.Lane, remote: Remote, ahead: "_Ahead") -> bool:
         """Whether what was composed ahead stands on today's head, and nobody has come before it or left."""
         due = await self.queue.due_ids(lease.key, len(ahead.ids), self.clock.wall())
         return list(due) == ahead.ids and await remote.head(lane.ref) == ahead.composed.old
 
-    async def _compose(
-        self, lease: Lease, lane: q.Lane, remote: Remote, entries: Sequence[q.Entry], ahead: "_Ahead | None"
-    ) -> q.Composed:
+    async def _compose(self, lease: Lease, lane: q.Lane, remote: Remote, entries: Sequence[q.Entry]) -> q.Composed:
         old = await remote.head(lane.ref)
         ids = [entry.id for entry in entries]
-        await self.queue.begin(lease, _not_begun(ids, ahead), self.clock.wall())
+        await self._begin(lease, ids)
         fork = lane.fork or next((e.fork for e in entries if e.fork), None)
         base = old or fork or next((e.change.base for e in entries if e.change is not None), None)
         if base is None:
@@ -183,14 +192,19 @@ class Lander:
         if not probe.checks:
             return q.Checked(outcome="green", length=length, verdict=probes.NO_CHECKS)
         tree = train.carriages[length - 1].tree if length else await asyncio.to_thread(_tree, remote, train.base)
-        found = await self._verdict(remote, tree, probe, train.search)
+        newest = entries[max(length - 1, 0)].environment  # the policy as the last of them knew it
+        found = await self._verdict(remote, tree, probe, train.search, newest)
         verdict = found.summary or "checks passed" if found.outcome == "green" else ""
         return q.Checked(outcome=found.outcome, length=length, evidence=found.evidence, verdict=verdict)
 
-    async def _verdict(self, remote: Remote, tree: Sha, probe: probes.Probe, search: q.Search) -> CheckVerdict:
+    async def _verdict(
+        self, remote: Remote, tree: Sha, probe: probes.Probe, search: q.Search, environment: Environment
+    ) -> CheckVerdict:
         """Green is kept by tree and checks, whatever their order. Red is not: it is believed by the lane alone, and
         whoever asks for another try of the same tree (a change sent again, a head that was red) means another run."""
         asked = json.dumps(sorted((c.name, c.command, c.timeout_seconds) for c in probe.checks))
+        if environment.setup:
+            asked += environment.model_dump_json()
         digest = hashlib.sha256(asked.encode()).hexdigest()
         kept = await self.queue.verdict(tree, digest)
         if kept is not None and kept.outcome == "green":
@@ -198,7 +212,7 @@ class Lander:
         self.faults.reach("land:check:before")
         searching = search.red is not None or search.suspects
         checker = self.prober if searching and self.prober else self.checker
-        verdict = await checker.check(remote.git_dir, tree, probe.checks)
+        verdict = await checker.check(remote.git_dir, tree, probe.checks, environment)
         self.faults.reach("land:check:after")
         if verdict.outcome == "green":
             said = (verdict.summary or "checks passed") + probes.flaky(search, probe)
@@ -239,15 +253,10 @@ class Lander:
 
 @dataclass(frozen=True)
 class _Ahead:
-    """A train composed while another one was pushed: the entries that were begun for it, and what came of them."""
+    """A train composed while another one was pushed: its entries, and what came of them."""
 
     ids: list[str]
     composed: q.Composed
-
-
-def _not_begun(ids: list[str], ahead: _Ahead | None) -> list[str]:
-    """What has yet to be counted as begun: each once, however often it is composed before it has an outcome."""
-    return [name for name in ids if ahead is None or name not in ahead.ids]
 
 
 def _tree(remote: Remote, commit: Sha) -> Sha:

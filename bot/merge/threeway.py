@@ -13,7 +13,8 @@ from bot.merge.lines import Conflict, merge_lines
 from bot.merge.objects import Objects
 from bot.merge.pack import common
 from bot.merge.second_word import second_word
-from bot.merge.trees import Blob, Changes, Clash, changes_between, lookup, rewrite
+from bot.merge.trees import Blob, Changes, Clash, changes_between, lookup, names, rewrite, subtree
+from bot.rules.paths import twin
 from schemas.base import Evidence
 from schemas.lane import Resolution
 
@@ -36,6 +37,9 @@ def merge(objects: Objects, base: str, ours: str, changes: Changes, ladder: Ladd
     open_paths: dict[str, Sides] = {}
     for path, theirs in changes.items():
         was, now = lookup(objects, base, path), lookup(objects, ours, path)
+        if was is None and now is None and theirs and (other := _new_twin(objects, base, ours, path, changes)):
+            reason = f"conflict in {path}: {other}, which differs in case or composition only, was added meanwhile"
+            return Evidence(reason=reason, path=path)
         if now == was:
             result[path] = theirs
         elif theirs != now:
@@ -59,6 +63,15 @@ def merge(objects: Objects, base: str, ours: str, changes: Changes, ladder: Ladd
         if climbed is not None:
             return climbed
     return _evidence(objects, base, ours, changes, clash or next(iter(open_paths)))
+
+
+def _new_twin(objects: Objects, base: str, ours: str, path: str, changes: Changes) -> str | None:
+    """What the other side made where this path is the same name to many a file system. Git sees no conflict there."""
+    found = twin(path, lambda directory: names(objects, ours, directory))
+    if found is None or changes.get(found, found) is None:
+        return None
+    known = lookup(objects, base, found) is not None or subtree(objects, base, found) is not None
+    return None if known else found
 
 
 def _file(objects: Objects, was: Blob | None, now: Blob | None, theirs: Blob | None) -> Blob | Sides:

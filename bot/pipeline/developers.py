@@ -39,7 +39,7 @@ def _start(turn: Turn, item: TaskProgress) -> None:
         attempt=attempt, model=policy.models.developer, base=base, title=ticket.title, scope=ticket.scope, task=item.task,
         siblings=tuple(glob for other in ticket.tasks if other.task.id != item.task.id for glob in other.task.owns),
         evidence=item.evidence, checks=fast_checks(ticket), protected=policy.protected, shared=policy.shared,
-        limits=item.task.limits,
+        environment=policy.environment, limits=item.task.limits,
     )  # fmt: skip
 
 

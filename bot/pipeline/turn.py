@@ -76,7 +76,8 @@ class Turn:
 
     def put(self, entry: str, lane: str, **fields: Any) -> None:
         """Put an entry of this ticket into a lane."""
-        self.enqueue.append(NewEntry(id=entry, lane=lane, ticket=self.ticket.id, fork=self.ticket.base, **fields))
+        self.enqueue.append(NewEntry(id=entry, lane=lane, ticket=self.ticket.id, fork=self.ticket.base,
+                                     environment=self.ticket.policy.environment, **fields))  # fmt: skip
 
     def call_agent(self, role: Role, attempt: int, model: str | None) -> None:
         """Start the Engineer or the Orchestrator on what the ticket holds."""

@@ -13,6 +13,8 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import accumulate
 from pathlib import Path
 
 import pygit2
@@ -51,19 +53,37 @@ class _Found:
     refused: str = ""
 
 
+class _Entry(Enum):
+    """What is no file: a directory, one that hides what the base had there, overlayfs's mark for what is gone."""
+
+    FOLDER = auto()
+    ANEW = auto()
+    GONE = auto()
+
+
 def collect(workspace: Workspace, limits: Limits) -> Collected:
     """Judge the workspace after every process of the run is dead. Never raises for what an agent left."""
-    changed: dict[bytes, _Found | None] = dict.fromkeys(workspace.files.keys() - workspace.odd)  # gone, until found
-    root = _open_directory(os.fsencode(workspace.folder), None, workspace.folder.lstat())
-    for count, (path, found) in enumerate(_walk(root, b"", workspace.odd)):
+    place = workspace.upper or workspace.folder
+    theirs = workspace.files.keys() - workspace.odd
+    changed: dict[bytes, _Found | None] = {}
+    seen: set[bytes] = set()
+    hidden: set[bytes] = set()
+    root = _open_directory(os.fsencode(place), None, place.lstat())
+    for count, (path, found) in enumerate(_walk(root, b"", workspace.odd, layer=workspace.upper is not None)):
         if count > MAX_ENTRIES or path.count(b"/") > MAX_DEPTH:
             much = f"the workspace holds over {MAX_ENTRIES} entries or is too deep: remove what is generated"
             return Collected(problems=(much,))
         base = workspace.files.get(path)
-        if found is not None and base is not None and (base.mode, base.oid) == (found.mode, found.oid):
-            del changed[path]
-        elif found is not None:
-            changed[path] = found
+        if isinstance(found, _Found):
+            seen.add(path)
+            if base is None or (base.mode, base.oid) != (found.mode, found.oid):
+                changed[path] = found
+        if not (base and isinstance(found, _Found)) and not (base is None and found is _Entry.FOLDER):
+            hidden.add(path)
+    if workspace.upper is None:
+        changed |= dict.fromkeys(theirs - seen)
+    elif hidden:
+        changed |= {path: None for path in theirs - seen if not hidden.isdisjoint(_upwards(path))}
     fresh = [path for path in changed if path not in workspace.files]
     for path in _ignored(workspace, fresh) if fresh else ():
         del changed[path]
@@ -73,8 +93,15 @@ def collect(workspace: Workspace, limits: Limits) -> Collected:
     return Collected(edits, (*problems, *_over_limits(edits, limits))[:20])
 
 
-def _walk(directory: int, prefix: bytes, odd: frozenset[bytes]) -> Iterator[tuple[bytes, _Found | None]]:
-    """Every entry below an open directory, None for a directory; by descriptors, so that no path is resolved again."""
+def _upwards(path: bytes) -> Iterator[bytes]:
+    """A path and all that it lies in."""
+    return accumulate(path.split(b"/"), lambda one, other: one + b"/" + other)
+
+
+def _walk(
+    directory: int, prefix: bytes, odd: frozenset[bytes], *, layer: bool
+) -> Iterator[tuple[bytes, _Found | _Entry]]:
+    """Every entry below an open directory; by descriptors, so that no path is resolved again."""
     try:
         for name in map(os.fsencode, os.listdir(directory)):
             path = prefix + name
@@ -82,12 +109,23 @@ def _walk(directory: int, prefix: bytes, odd: frozenset[bytes]) -> Iterator[tupl
                 continue
             info = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if stat.S_ISDIR(info.st_mode):
-                yield path, None
-                yield from _walk(_open_directory(name, directory, info), path + b"/", odd)
+                opened = _open_directory(name, directory, info)
+                yield path, _Entry.ANEW if layer and _opaque(opened) else _Entry.FOLDER
+                yield from _walk(opened, path + b"/", odd, layer=layer)
+            elif layer and stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
+                yield path, _Entry.GONE
             else:
                 yield path, _look(name, directory, info)
     finally:
         os.close(directory)
+
+
+def _opaque(directory: int) -> bool:
+    """Whether overlayfs shows nothing of the lower layers in it (its xattr, as mounted by users)."""
+    try:
+        return os.getxattr(directory, "user.overlay.opaque") == b"y"
+    except OSError:
+        return False
 
 
 def _open_directory(name: bytes, directory: int | None, info: os.stat_result) -> int:

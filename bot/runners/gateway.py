@@ -46,7 +46,17 @@ class Gateway(CopilotRequestHandler):
         if task := asyncio.current_task():
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
-        return await self._client.send(self._forwarded(request, self._provider), stream=True)
+        answer = await self._client.send(self._forwarded(request, self._provider), stream=True)
+        if answer.status_code < 400:
+            return answer
+        # Some say in an error which key was wrong.
+        text = (await answer.aread()).decode("utf-8", "replace")
+        for secret in (self._provider.api_key.get_secret_value(), *dict(self._provider.headers).values()):
+            text = text.replace(secret, "[redacted]") if secret else text
+        headers = {
+            name: value for name, value in answer.headers.items() if not name.startswith(("content-l", "content-e"))
+        }
+        return httpx.Response(answer.status_code, headers=headers, content=text.encode(), request=request)
 
     async def open_websocket(self, ctx: CopilotRequestContext) -> CopilotWebSocketHandler:
         """Never: the SDK's own would connect to whatever address the agent names."""

@@ -16,10 +16,11 @@ import pygit2
 from bot.errors import Transient
 from bot.ports import Checker, Clock, Faults, Harness, Lease, Performed, Remotes
 from bot.rules import budgets, risk, sanitise
-from bot.runners import workspace
 from bot.runners.collect import collect, tree_of
-from bot.runners.sandbox import Sandbox
+from bot.runners.environment import Environments
+from bot.runners.layers import Trees
 from bot.runners.tools import PlanningAnswers, WorkAnswers
+from bot.runners.workspace import Workspace
 from schemas import events as e
 from schemas.agent import Activity, AgentEnd, AgentJob, AgentOutcome, Context, Prompt
 from schemas.base import Evidence
@@ -45,6 +46,12 @@ class Transcript:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._clock, self._left, self.file = clock, FILE_BYTES, path.open("a", encoding="utf-8")
 
+    def __enter__(self) -> "Transcript":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
     def add(self, activity: Activity) -> None:
         """One line, while the run goes on."""
         if self._left < 0:
@@ -63,7 +70,9 @@ class AgentRuns:
 
     harness: Harness
     remotes: Remotes
-    sandbox: Sandbox
+    area: Path
+    trees: Trees
+    environments: Environments
     checker: Checker
     logs: Path
     clock: Clock
@@ -92,29 +101,32 @@ class AgentRuns:
     async def _run(self, effect: RunAgent, name: str) -> Performed:
         git_dir = await self._fetched(effect)
         plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
-        folder = self.sandbox.area / f"run-{plain}"
-        transcript = Transcript(self.logs / f"{plain}.jsonl", self.clock)
-        try:
-            space = await asyncio.to_thread(workspace.prepare, git_dir, effect.base, folder)
-            answers = WorkAnswers(effect, effect.task, space) if effect.task else PlanningAnswers(effect, space)
-            wanted = space.texts((effect.task.owns, effect.task.reads) if effect.task else ())
-            budget = min(PROMPT_TOKENS, effect.limits.tokens // 4)
-            prompt = self.write_prompt(effect, await asyncio.to_thread(budgets.pack, wanted, budget))
-            job = AgentJob(
-                run=name, role=effect.role, prompt=prompt.text, nudge=prompt.nudge, model=effect.model,
-                deadline_seconds=effect.limits.minutes * 60, max_tokens=effect.limits.tokens,
-            )  # fmt: skip
-            self.faults.reach(f"run:{effect.role}:before")
-            outcome = await self.harness.run(job, space.folder, answers.tools(), transcript.add)
-            if isinstance(answers, PlanningAnswers):
-                event = answers.outcome(_sentence(outcome))
-            else:
-                event = await self._judge(answers, outcome, transcript)
-            self.faults.reach(f"run:{effect.role}:after")
-            return Performed(event.model_copy(update={"usage": outcome.usage}), shown=prompt.text)
-        finally:
-            transcript.file.close()
-            await asyncio.to_thread(workspace.remove, folder)
+        folder = self.area / f"run-{plain}"
+        with Transcript(self.logs / f"{plain}.jsonl", self.clock) as transcript:
+            async with (
+                self.trees.workspace(git_dir, effect.base, folder, git=True) as space,
+                self.environments.lent(space, effect.environment),
+            ):
+                return await self._session(effect, name, space, transcript)
+
+    async def _session(self, effect: RunAgent, name: str, space: Workspace, transcript: Transcript) -> Performed:
+        """One session in its workspace, and what came of it."""
+        answers = WorkAnswers(effect, effect.task, space) if effect.task else PlanningAnswers(effect, space)
+        wanted = space.texts((effect.task.owns, effect.task.reads) if effect.task else ())
+        budget = min(PROMPT_TOKENS, effect.limits.tokens // 4)
+        prompt = self.write_prompt(effect, await asyncio.to_thread(budgets.pack, wanted, budget))
+        job = AgentJob(
+            run=name, role=effect.role, prompt=prompt.text, nudge=prompt.nudge, model=effect.model,
+            deadline_seconds=effect.limits.minutes * 60, max_tokens=effect.limits.tokens,
+        )  # fmt: skip
+        self.faults.reach(f"run:{effect.role}:before")
+        outcome = await self.harness.run(job, space.folder, answers.tools(), transcript.add)
+        if isinstance(answers, PlanningAnswers):
+            event = answers.outcome(_sentence(outcome))
+        else:
+            event = await self._judge(answers, outcome, transcript)
+        self.faults.reach(f"run:{effect.role}:after")
+        return Performed(event.model_copy(update={"usage": outcome.usage}), shown=prompt.text)
 
     async def _fetched(self, effect: RunAgent) -> Path:
         """The git dir that holds the run's base."""
@@ -142,7 +154,7 @@ class AgentRuns:
         if checks:
             transcript.add(Activity(kind="note", text=f"running {', '.join(check.name for check in checks)}"))
             tree = await asyncio.to_thread(tree_of, space, change.patch)
-            verdict = await self.checker.check(space.git_dir, tree, checks)
+            verdict = await self.checker.check(space.git_dir, tree, checks, effect.environment)
             transcript.add(Activity(kind="note", text=f"checks are {verdict.outcome} after {verdict.seconds:.1f} s"))
             if verdict.outcome != "green":
                 evidence = verdict.evidence or Evidence(reason="the checks could not be run")

@@ -1,9 +1,8 @@
 """Bubblewrap around one process: no network, no host processes, no host files but an allow-list, no environment of ours.
 
-As root we first become an unprivileged user of the run's own (bwrap started by root can be remounted from inside);
-as anybody else user namespaces do it. Launched with an empty environment: what `--clearenv` removes stays readable in
-/proc/1/environ otherwise. Fails closed: without a sandbox that passes its own probe nothing runs. Checks are such
-processes of ours: each in a fresh export of the tree, with nothing of the agent's in there.
+As root we first become an unprivileged user (bwrap started by root can be remounted from inside); as anybody else user
+namespaces do it. Launched with an empty environment: what `--clearenv` removes stays readable in /proc/1/environ
+otherwise. Fails closed: without a sandbox that passes its own probe nothing runs.
 """
 
 import asyncio
@@ -11,31 +10,26 @@ import contextlib
 import hashlib
 import itertools
 import os
-import re
 import shutil
 import signal
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bot.errors import Misconfigured
-from bot.ports import CheckVerdict, Clock
-from bot.rules.sanitise import redacted
 from bot.runners import workspace
-from schemas.base import CheckCommand, Evidence, Sha
+from bot.runners.registries import FORWARD, Proxy
 
 OUTPUT_LIMIT = 64 * 1024
 FIRST_UID, UIDS = 61_000, 4_000
 FOLDERS = ("/bin", "/sbin", "/lib", "/lib64", "/lib32")
 ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ssl", "ca-certificates", "localtime", "mime.types")
 PATH = "/usr/local/bin:/usr/bin:/bin"
-CHECKS_AT_ONCE = 2
-LOG_CHARACTERS = 4000
-_ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,30}[ -/]{0,3}[@-~]|\][^\x07\x1b]{0,500}(?:\x07|\x1b\\)|[@-Z\\-_])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "CI": "true", "NO_COLOR": "1"}
+LIMITS = ("/usr/bin/prlimit", "--nofile=8192", "--fsize=4294967296", "--core=0")
+PROCESSES = 512
 
 
 @dataclass(frozen=True)
@@ -47,14 +41,35 @@ class Finished:
     timed_out: bool
 
 
+class Layers(NamedTuple):
+    """What a folder is made of in the sandbox: layers to read, the lowest first, and where what is written goes."""
+
+    lower: tuple[Path, ...]
+    upper: Path
+    work: Path
+
+
+class Installed(NamedTuple):
+    """What a workspace finds in the sandbox besides its files: a folder, folders to stand in it, and variables."""
+
+    folder: Path
+    kept: tuple[tuple[Path, str], ...]
+    variables: Mapping[str, str]
+
+
 class Sandbox:
-    """`area` is where workspaces live: reachable by the runs' users."""
+    """`area` is where workspaces live: reachable by the runs' user. `layers` holds those folders that are overlays,
+    `installed` what belongs to a workspace besides its files."""
 
     def __init__(self, mode: Literal["required", "reduced", "off"], area: Path) -> None:
         """Raises Misconfigured when a sandbox is required and there is no bubblewrap."""
         self.mode, self.area = mode, area
-        self._uids = itertools.cycle(range(FIRST_UID, FIRST_UID + UIDS))
+        self.layers: dict[Path, Layers] = {}
+        self.installed: dict[Path, Installed] = {}
+        self.layered = False
+        """Whether this machine has overlays for us; `self_test` finds out."""
         self._root = os.geteuid() == 0
+        self._uid = FIRST_UID + int(hashlib.sha256(str(area).encode()).hexdigest(), 16) % UIDS
         if mode != "off":
             if self._root and shutil.which("setpriv", path=PATH) is None:
                 raise Misconfigured("no setpriv, which is needed as root: install Debian's package util-linux")
@@ -66,9 +81,10 @@ class Sandbox:
     ) -> list[str]:
         """The command line, to be started with no environment, that runs `argv` in the first of these folders.
 
-        `env` appears in it: no secrets in there. As root, the folders are given to the user of this launch.
+        `env` appears in it: no secrets in there. As root, the folders are given to the runs' user.
         """
-        inside = {"PATH": PATH, "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp", **env}
+        installed = self.installed.get(folders[0], Installed(folders[0], (), {}))
+        inside = {"PATH": PATH, "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp", **installed.variables, **env}
         if self.mode == "off":
             inside["HOME"] = str(folders[0])
             return ["/usr/bin/env", f"--chdir={folders[0]}", *(f"{name}={inside[name]}" for name in inside), *argv]
@@ -81,31 +97,65 @@ class Sandbox:
             *(("--ro-bind-try", name, name) for name in FOLDERS if name not in links),
             *(("--ro-bind-try", f"/etc/{name}", f"/etc/{name}") for name in ETC),
             *(("--ro-bind-try", str(place), str(place)) for place in read_only),
-            *(("--bind", str(place), str(place)) for place in folders),
+            *(self._mount(place) for place in folders),
+            *self._furnish(folders[0], installed),
             *(("--setenv", name, value) for name, value in inside.items()),
             ("--chdir", str(folders[0]), "--"),
         ]
-        return [*self._drop(folders), self._bwrap, *itertools.chain.from_iterable(options), *argv]
+        limited = (*LIMITS, f"--nproc={PROCESSES}")  # counted in each user namespace anew
+        return [*self._drop(folders), self._bwrap, *itertools.chain.from_iterable(options), *limited, *argv]
+
+    def _mount(self, folder: Path) -> tuple[str, ...]:
+        if (layers := self.layers.get(folder)) is None:
+            return ("--bind", str(folder), str(folder))
+        sources = ((("--overlay-src", str(place))) for place in layers.lower)
+        return (*itertools.chain.from_iterable(sources), "--overlay", str(layers.upper), str(layers.work), str(folder))
+
+    def _furnish(self, folder: Path, installed: Installed) -> Iterator[tuple[str, ...]]:
+        if installed.folder != folder:
+            yield "--ro-bind", str(installed.folder), str(installed.folder)
+        for source, name in installed.kept:
+            # What tools write in there (caches) is forgotten with the process.
+            over = ("--overlay-src", str(source), "--tmp-overlay") if self.layered else ("--ro-bind", str(source))
+            yield *over, str(folder / name)
+
+    def make(self, layers: Layers) -> None:
+        """The empty folders of a layer that will be written."""
+        for place in (layers.upper, layers.work):
+            place.mkdir(parents=True)
+            self.give(place)
+
+    def give(self, folder: Path) -> None:
+        """As root: everything in there becomes the runs' user's."""
+        if not self._root:
+            return
+        for place, directories, files in os.walk(folder):
+            for name in (*directories, *files):
+                os.chown(os.path.join(place, name), self._uid, self._uid, follow_symlinks=False)
+        os.chown(folder, self._uid, self._uid)
 
     def _drop(self, folders: Sequence[Path]) -> list[str]:
-        """The words that limit a process, and as root make it a user of its own, to whom the folders are given."""
-        limits = ["/usr/bin/prlimit", "--nofile=8192", "--fsize=4294967296", "--core=0"]
+        """The words that as root make a process the runs' user, to whom the folders are given."""
         if not self._root:
-            return limits
-        uid = next(self._uids)
+            return []
         for folder in folders:
-            for place, directories, files in os.walk(folder):
-                for name in (*directories, *files):
-                    os.chown(os.path.join(place, name), uid, uid, follow_symlinks=False)
-            os.chown(folder, uid, uid)
-        user = ["/usr/bin/setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs"]
-        return [*user, *limits, "--nproc=512"]
+            if folder not in self.layers:
+                self.give(folder)
+        return ["/usr/bin/setpriv", f"--reuid={self._uid}", f"--regid={self._uid}", "--clear-groups", "--no-new-privs"]
 
     async def run(
-        self, command: str, folder: Path, timeout: float, env: Mapping[str, str] = {}, read_only: Sequence[Path] = ()
-    ) -> Finished:
-        """`/bin/sh -c command` at the workspace's root. Everything that it started is dead when this returns."""
-        words = self.wrap(["/bin/sh", "-c", command], folders=[folder], env=env, read_only=read_only)
+        self, command: str, folder: Path, timeout: float, env: Mapping[str, str] = {}, read_only: Sequence[Path] = (),
+        *, more: Sequence[Path] = (), proxy: Proxy | None = None,
+    ) -> Finished:  # fmt: skip
+        """`/bin/sh -c command` at the workspace's root. Everything that it started is dead when this returns.
+
+        `more` are folders that it may write as well; a proxy is its only way out of the sandbox.
+        """
+        argv = ["/bin/sh", "-c", command]
+        if proxy and self.mode != "off":
+            argv = ["python3", "-I", "-c", FORWARD, str(proxy.socket), command]
+            read_only = (*read_only, proxy.socket.parent)
+        words = self.wrap(argv, folders=[folder, *more], env=env, read_only=read_only)
         process = await asyncio.create_subprocess_exec(
             *words, env={}, cwd="/", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT, start_new_session=True,
@@ -139,7 +189,27 @@ class Sandbox:
         if "probe-began" not in done.output:
             text = done.output.strip()[-300:]
             return [f"bubblewrap does not start here ({text}): allow user namespaces, or run as root"]
+        self.layered = await self._overlays()
         return [line.removeprefix("ESCAPE ") for line in done.output.splitlines() if line.startswith("ESCAPE ")]
+
+    async def _overlays(self) -> bool:
+        """Whether a run can work through layers here: change what lies below, and take it away."""
+        with tempfile.TemporaryDirectory(prefix="probe-", dir=self.area, ignore_cleanup_errors=True) as folder:
+            place = Path(folder)
+            lower, layers = place / "lower", Layers((place / "lower",), place / "upper", place / "work")
+            lower.mkdir()
+            for name in ("changed", "gone"):
+                (lower / name).write_text(name)
+            self.make(layers)
+            self.give(lower)
+            place.chmod(0o755)
+            self.layers[place / "at"] = layers
+            try:
+                done = await self.run("echo more >>changed && rm gone && ls", place / "at", timeout=20)
+            finally:
+                del self.layers[place / "at"]
+            gone = layers.upper / "gone"
+            return (done.exit_code, done.output) == (0, "changed\n") and stat.S_ISCHR(gone.lstat().st_mode)
 
 
 _PROBE = """echo probe-began
@@ -217,42 +287,3 @@ def stage(tool: Path, name: str) -> Path:
         temporary.chmod(0o755)
         temporary.rename(staged)
     return staged
-
-
-class SandboxChecker:
-    """`bot.ports.Checker`. A sandbox that does not start is `unknown`, never green and nobody's fault."""
-
-    def __init__(self, sandbox: Sandbox, clock: Clock) -> None:
-        self._sandbox, self._clock = sandbox, clock
-        self._slots = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._numbers = itertools.count(1)
-
-    async def check(self, git_dir: Path, tree: Sha, commands: Sequence[CheckCommand]) -> CheckVerdict:
-        """All commands at the tree's root; green only if each exits 0, red with the first failure's evidence."""
-        started = self._clock.boot()
-        async with self._slots:
-            folder = self._sandbox.area / f"check-{tree[:12]}-{next(self._numbers)}"
-            try:
-                for command in commands:
-                    # Anew for each: a check must not see what another one wrote.
-                    await asyncio.to_thread(workspace.remove, folder)
-                    await asyncio.to_thread(workspace.export, git_dir, tree, folder)
-                    done = await self._sandbox.run(command.command, folder, command.timeout_seconds, ENVIRONMENT)
-                    if done.exit_code != 0 or done.timed_out:
-                        return CheckVerdict("red", evidence(command, done), self._clock.boot() - started)
-            except (OSError, Misconfigured) as error:
-                return CheckVerdict("unknown", Evidence(reason=f"checks could not be run: {error}"))
-            finally:
-                await asyncio.to_thread(workspace.remove, folder)
-        names = ", ".join(command.name for command in commands)
-        return CheckVerdict("green", None, self._clock.boot() - started, f"{names} passed")
-
-
-def evidence(command: CheckCommand, done: Finished) -> Evidence:
-    """What an agent or a person needs to see of a failed check."""
-    what = f"timed out after {command.timeout_seconds} s" if done.timed_out else f"exited {done.exit_code}"
-    log = redacted(_CONTROL.sub("", _ANSI.sub("", done.output)))
-    return Evidence(
-        reason=f"the check {command.name!r} {what}", check=command.name, command=command.command,
-        exit_code=done.exit_code, log=log[-LOG_CHARACTERS:],
-    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 Nothing is filtered on the way (no line endings, no LFS). Links that stay inside the tree become copies of what they
 point to; other links and submodules are left out. Both are remembered, so that collecting does not mistake them.
+Where the sandbox can, a run sees them through layers of its own instead of a copy (bot.runners.layers).
 """
 
 import os
@@ -9,7 +10,7 @@ import posixpath
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from bot.rules import globs
 MAX_TEXT_BYTES = 200_000
 GIT_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 _QUICK = ["-c", "core.fsync=none", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "core.looseCompression=0"]
-_GIT = ["git", *_QUICK, "-c", "user.name=Interlock", "-c", "user.email=interlock@localhost"]
+GIT = ["git", *_QUICK, "-c", "user.name=Interlock", "-c", "user.email=interlock@localhost"]
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,15 @@ class File:
 
 @dataclass(frozen=True)
 class Workspace:
-    """`odd` are the paths that stand for links and submodules: what happens below them is not collected."""
+    """`odd` are the paths that stand for links and submodules: what happens below them is not collected. `upper` holds
+    what the run has written, and nothing else, if it works through layers."""
 
     folder: Path
     git_dir: Path
     tree: str
     files: dict[bytes, File]
     odd: frozenset[bytes]
+    upper: Path | None = None
 
     @property
     def named(self) -> dict[str, File]:
@@ -63,18 +66,37 @@ class Workspace:
                 yield name, None if blob.size > MAX_TEXT_BYTES or blob.is_binary else text(blob.data)
 
 
+def read(git_dir: Path, tree: str, folder: Path) -> Workspace:
+    """What the workspace of a commit's or tree's files will hold; nothing is written. Raises KeyError for an unknown id."""
+    root = pygit2.Repository(str(git_dir))[tree].peel(pygit2.Tree)
+    files = {file.path: file for file in walk(root) if _safe(file.path)}
+    odd = frozenset(file.path for file in files.values() if not file.regular)
+    return Workspace(folder, git_dir, str(root.id), files, odd)
+
+
+def placed(space: Workspace) -> dict[bytes, File]:
+    """Which file stands at which path: the tree's own, and copies in place of its links."""
+    repo, files = pygit2.Repository(str(space.git_dir)), space.files
+    found = {path: file for path, file in files.items() if file.regular}
+    for file in files.values():
+        if file.mode == FileMode.LINK:
+            found |= _behind(repo, file, files)
+    return found
+
+
 def export(git_dir: Path, tree: str, folder: Path) -> Workspace:
     """Write a commit's or tree's files below `folder`, which must not exist. Raises KeyError for an unknown id."""
-    repo = pygit2.Repository(str(git_dir))
-    root = repo[tree].peel(pygit2.Tree)
+    space = read(git_dir, tree, folder)
     folder.mkdir(parents=True)
-    files = {file.path: file for file in walk(root) if _safe(file.path)}
-    for file in files.values():
-        if file.regular:
-            write(repo, file, folder, file.path)
-        elif file.mode == FileMode.LINK:
-            _materialise(repo, file, files, folder)
-    return Workspace(folder, git_dir, str(root.id), files, frozenset(f.path for f in files.values() if not f.regular))
+    write_all(space, placed(space), folder)
+    return space
+
+
+def write_all(space: Workspace, files: Mapping[bytes, File], folder: Path) -> None:
+    """Write these files, at these paths, below a folder."""
+    repo = pygit2.Repository(str(space.git_dir))
+    for path, file in files.items():
+        write(repo, file, folder, path)
 
 
 def walk(tree: pygit2.Tree, prefix: bytes = b"") -> Iterator[File]:
@@ -103,14 +125,14 @@ def write(repo: pygit2.Repository, file: File, folder: Path, path: bytes) -> Non
         out.write(blob.data if isinstance(blob, pygit2.Blob) else b"")
 
 
-def _materialise(repo: pygit2.Repository, link: File, files: dict[bytes, File], folder: Path) -> None:
+def _behind(repo: pygit2.Repository, link: File, files: dict[bytes, File]) -> dict[bytes, File]:
     """Copies in place of a link: of files of this tree alone, so that a link to anywhere else becomes nothing."""
     target = posixpath.join(posixpath.dirname(link.path), repo[link.oid].peel(pygit2.Blob).data)
     path = posixpath.normpath(target)
-    around = link.path.startswith(path + b"/")
-    for file in [files[path]] if path in files else files.values():
-        if file.regular and not around and (file.path + b"/").startswith(path + b"/"):
-            write(repo, file, folder, link.path + file.path[len(path) :])
+    if link.path.startswith(path + b"/"):
+        return {}
+    below = [files[path]] if path in files else [file for file in files.values() if file.path.startswith(path + b"/")]
+    return {link.path + file.path[len(path) :]: file for file in below if file.regular}
 
 
 def text(data: bytes) -> str | None:
@@ -127,7 +149,7 @@ def prepare(git_dir: Path, commit: str, folder: Path) -> Workspace:
     made = export(git_dir, commit, folder)
     commit_all = ["commit", "-q", "--allow-empty", "--no-verify", "--no-gpg-sign", "-m", "base"]
     for command in (["init", "-q", "--initial-branch=work"], ["add", "--all", "--force"], commit_all):
-        subprocess.run([*_GIT, *command], cwd=folder, env=GIT_ENV, check=True, capture_output=True, timeout=300)
+        subprocess.run([*GIT, *command], cwd=folder, env=GIT_ENV, check=True, capture_output=True, timeout=300)
     return made
 
 

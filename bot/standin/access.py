@@ -114,7 +114,9 @@ def mint(state: State, app: App, body: Json) -> Json:
             raise ApiError(422, "There is at least one repository that does not exist or is not accessible.")
     elif body.get("repositories"):
         repositories = {r.id for r in state.repositories.values() if r.name in body["repositories"]}
-    value = f"ghs_{app.id}_{secrets.token_urlsafe(24)}.{secrets.token_urlsafe(90)}.{secrets.token_urlsafe(40)}"
+    value = f"ghs_{secrets.token_hex(18)}"
+    if len(state.tokens) % 2:  # the new format is being rolled out
+        value = f"ghs_{app.id}_{secrets.token_urlsafe(24)}.{secrets.token_urlsafe(90)}.{secrets.token_urlsafe(40)}"
     token = Token(value, state.now() + TOKEN_LIFE, repositories, {"metadata": "read", **wanted})
     state.tokens[value] = token
     return {

@@ -19,6 +19,7 @@ import aiohttp
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from bot.standin import record
 from bot.standin.errors import NoScene, Refused
 
 STOP_SECONDS = 10.0
@@ -165,6 +166,7 @@ async def process(
 @asynccontextmanager
 async def started(folder: Path, env: Mapping[str, str]) -> AsyncIterator[LocalGitHub]:
     """A stand-in as a process, its data and log in `folder`, with PEOPLE."""
+    env = {**env, **{name: os.environ[name] for name in (record.ENVIRONMENT,) if name in os.environ}}
     stand_in = process("bot.standin.main", "--data", str(folder / "github"), env=env, log=folder / "github.log")
     async with stand_in as (_, url), aiohttp.ClientSession() as session:
         github = LocalGitHub(url, session)

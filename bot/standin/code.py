@@ -100,7 +100,8 @@ async def get_contents(call: Call) -> web.Response:
 
 
 # --- pull requests ---------------------------------------------------------------------------------------------------
-def _mergeable(repo: Repository, item: Item) -> bool:
+def mergeable(repo: Repository, item: Item) -> bool:
+    """Whether git finds no conflict with the base branch."""
     git = repo.git()
     base = repo.head(item.base_ref)
     if base is None:
@@ -138,14 +139,14 @@ async def create_pull(call: Call) -> web.Response:
 async def get_pull(call: Call) -> web.Response:
     repo = call.repo("pull_requests")
     item = call.state.item(repo, call.number(), pull=True)
-    return web.json_response(shapes.pull(call.state, repo, item, mergeable=_mergeable(repo, item)))
+    return web.json_response(shapes.pull(call.state, repo, item, mergeable=mergeable(repo, item)))
 
 
 async def list_pulls(call: Call) -> web.Response:
     repo = call.repo("pull_requests")
     query = call.request.query
     found = [
-        shapes.pull(call.state, repo, item)
+        shapes.pull_simple(call.state, repo, item)
         for item in sorted(repo.items.values(), key=lambda i: -i.number)
         if item.head_ref is not None
         and query.get("state", "open") in (item.state, "all")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from aiohttp import web
@@ -77,14 +77,11 @@ def routes(state: State) -> list[web.RouteDef]:
     async def press(request: web.Request) -> web.Response:
         body = await request.json()
         repo = state.repositories[int(body["repository"])]
-        found = repo.checks[int(body["check_run"])]
-        known = {action["identifier"] for action in found.get("actions", [])}
-        if found["status"] != "completed" or body["identifier"] not in known:
-            return web.json_response({"message": "no such button on a completed check run"}, status=422)
-        hooks.check(
-            state, "requested_action", repo, found, state.user(body["login"]),
-            requested_action={"identifier": body["identifier"]},
-        )  # fmt: skip
+        try:
+            found = verdicts.check_of(repo, str(body["check_run"]))
+            verdicts.press(state, repo, found, body["identifier"], state.user(body["login"]))
+        except ApiError as error:
+            return web.json_response(error.body, status=error.status)
         return web.json_response({})
 
     async def wait(request: web.Request) -> web.Response:
@@ -96,7 +93,10 @@ def routes(state: State) -> list[web.RouteDef]:
         return web.json_response({})
 
     async def clock(request: web.Request) -> web.Response:
-        state.offset += timedelta(seconds=float((await request.json())["advance"]))
+        body = await request.json()
+        state.offset += timedelta(seconds=float(body.get("advance", 0)))
+        if "pace" in body:
+            state.began, state.pace = datetime.fromtimestamp(body["began"], UTC), float(body["pace"])
         return web.json_response({"now": state.now().isoformat()})
 
     async def log(request: web.Request) -> web.Response:

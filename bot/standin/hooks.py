@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from bot.standin import shapes
+from bot.standin import record, shapes
 from bot.standin.state import Item, Json, Repository, State, User, stamp
 
 ANSWER_SECONDS = 10
@@ -28,6 +28,7 @@ def emit(state: State, event: str, action: str | None, repo: Repository, sender:
         "sender": shapes.user(state, sender),
         "installation": {"id": app.installation, "node_id": "I_1"},
     }
+    record.hook(event, payload)
     delivery = {
         "id": state.next_id(), "guid": str(uuid.uuid4()), "event": event, "action": action,
         "body": json.dumps(payload), "delivered_at": None, "status": "", "status_code": 0, "redelivery": False,
@@ -52,7 +53,8 @@ def _use(fault: Json) -> bool:
 
 def issue(state: State, action: str, repo: Repository, item: Item, sender: User, **more: Any) -> None:
     """issues.*"""
-    emit(state, "issues", action, repo, sender, issue=shapes.issue(state, repo, item), **more)
+    found = shapes.issue(state, repo, item, whole_labels=action == "labeled")
+    emit(state, "issues", action, repo, sender, issue=found, **more)
 
 
 def comment(state: State, action: str, repo: Repository, item: Item, found: Json, sender: User, **more: Any) -> None:
@@ -74,8 +76,16 @@ def pull(state: State, action: str, repo: Repository, item: Item, sender: User, 
 def review(state: State, action: str, repo: Repository, item: Item, found: Json, sender: User) -> None:
     """pull_request_review.*"""
     emit(
-        state, "pull_request_review", action, repo, sender, pull_request=shapes.pull(state, repo, item),
+        state, "pull_request_review", action, repo, sender, pull_request=shapes.pull_simple(state, repo, item),
         review=shapes.review(state, repo, item, found, webhook=True),
+    )  # fmt: skip
+
+
+def line(state: State, repo: Repository, item: Item, found: Json, one: Json, sender: User) -> None:
+    """pull_request_review_comment.created"""
+    emit(
+        state, "pull_request_review_comment", "created", repo, sender, pull_request=shapes.pull_simple(state, repo, item),
+        comment=shapes.review_comment(state, repo, item, found, one),
     )  # fmt: skip
 
 
@@ -124,9 +134,10 @@ def _follow(state: State, repo: Repository, branch: str, new: str | None, sender
             before, item.head_sha, item.updated = item.head_sha, new, state.now()
             pull(state, "synchronize", repo, item, sender, before=before, after=new)
         elif item.base_ref == branch and new is not None:
-            item.base_sha = new
+            before, item.base_sha = item.base_sha, new
             if new == item.head_sha or git.descendant_of(new, item.head_sha):
                 item.merged, item.merged_by, item.merge_commit = state.now(), sender, item.head_sha
+                item.merged_base = before
                 close(state, repo, item, sender)
 
 

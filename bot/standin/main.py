@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from bot.standin import access, client, code, control, git_http, hooks, pages, rest, verdicts
+from bot.standin import access, client, code, control, faults, git_http, hooks, pages, record, rest, verdicts
 from bot.standin.rest import Call
 from bot.standin.state import ApiError, Json, State
 
@@ -52,6 +52,8 @@ _REPO: list[tuple[str, str, Handler]] = [
     ("GET", "/pulls/{number:\\d+}/files", code.pull_files),
     ("POST", "/pulls/{number:\\d+}/reviews", verdicts.create_review),
     ("GET", "/pulls/{number:\\d+}/reviews", verdicts.list_reviews),
+    ("GET", "/pulls/{number:\\d+}/comments", verdicts.list_review_comments),
+    ("GET", "/pulls/{number:\\d+}/reviews/{review:\\d+}/comments", verdicts.list_review_comments),
     ("PUT", "/pulls/{number:\\d+}/reviews/{review:\\d+}/dismissals", verdicts.dismiss_review),
     ("POST", "/check-runs", verdicts.create_check),
     ("GET", "/check-runs/{check:\\d+}", verdicts.get_check),
@@ -89,12 +91,14 @@ def _wrap(state: State, handler: Handler) -> Callable[[web.Request], Awaitable[w
             response = await handler(Call(state, request, caller, body if isinstance(body, dict) else {}))
         except ApiError as error:
             response = web.json_response(error.body, status=error.status)
-            if error.status == 301:
+            if error.status == 301 and "url" in error.body:
                 response.headers["Location"] = error.body["url"]
                 response.set_status(301 if request.method == "GET" else 307)
         except ValueError as error:
             response = web.json_response({"message": f"Problems parsing JSON: {error}"}, status=400)
-        if fault:
+        if fault is None:
+            record.exchange(request, raw, response)
+        else:
             response.headers.update(fault.get("headers", {}))
             if fault.get("after") and "status" in fault:
                 response = web.json_response({"message": "a fault on demand"}, status=int(fault["status"]))
@@ -104,12 +108,14 @@ def _wrap(state: State, handler: Handler) -> Callable[[web.Request], Awaitable[w
                 return response
         entry["status"] = response.status
         response.headers["X-GitHub-Request-Id"] = f"{len(state.requests):04X}"
-        response.headers.setdefault("X-RateLimit-Limit", "5000")
-        response.headers.setdefault("X-RateLimit-Remaining", "4999")
-        response.headers.setdefault("X-RateLimit-Reset", str(int(state.now().timestamp()) + 3600))
+        if state.weather.limits:
+            response.headers.setdefault("X-RateLimit-Limit", "5000")
+            response.headers.setdefault("X-RateLimit-Remaining", "4999")
+            response.headers.setdefault("X-RateLimit-Reset", str(int(state.now().timestamp()) + 3600))
         if request.method == "GET" and response.status == 200 and isinstance(response.body, bytes):
             etag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
             if request.headers.get("If-None-Match") == etag:
+                entry["status"] = 304
                 return web.Response(status=304, headers={"ETag": etag})
             response.headers["ETag"] = etag
         return response
@@ -119,9 +125,10 @@ def _wrap(state: State, handler: Handler) -> Callable[[web.Request], Awaitable[w
 
 def application(state: State) -> web.Application:
     """All routes."""
-    app = web.Application(client_max_size=512 * 2**20)
+    app = web.Application(client_max_size=512 * 2**20, middlewares=[faults.middleware(state)])
     app.add_routes(git_http.routes(state))
     app.add_routes(control.routes(state))
+    app.add_routes(faults.routes(state))
     for method, path, handler in _ROOT:
         app.router.add_route(method, path, _wrap(state, handler))
     for method, path, handler in _REPO:

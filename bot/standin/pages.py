@@ -1,164 +1,282 @@
-"""Plain pages for people: what there is, an issue, a pull request with its diff, a check run. Read-only."""
+"""Pages for people: look at everything, and act as whoever was picked (no passwords; this machine alone).
+
+What a person does goes through the same functions as the REST calls, with that person's permissions. A form counts only
+if it comes from a page of this origin.
+"""
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pygit2
 from aiohttp import web
+from jinja2 import Environment, FileSystemLoader
 
-from bot.standin.state import Item, Json, Repository, State, stamp
+from bot.standin import markup, rest, verdicts, views
+from bot.standin.access import Caller
+from bot.standin.rest import Call
+from bot.standin.state import ApiError, Item, Json, Repository, State, User
 
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1f2328}
-a{color:#0969da;text-decoration:none}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:1.8rem}
-.box{border:1px solid #d1d9e0;border-radius:6px;margin:1rem 0}
-.box header{background:#f6f8fa;padding:.4rem .8rem;
-border-bottom:1px solid #d1d9e0}
-.box pre{padding:.6rem .8rem;margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:inherit}
-.pill{border-radius:1rem;padding:.1rem .6rem;color:#fff;background:#59636e;font-size:.85rem}
-.open,.success{background:#1a7f37}.closed,.failure{background:#cf222e}.merged{background:#8250df}
-.action_required{background:#9a6700}
-pre.diff{font:13px/1.4 ui-monospace,monospace;overflow-x:auto;white-space:pre}
-.diff .a{background:#dafbe1}.diff .d{background:#ffebe9}
-.diff .h{color:#59636e}table{border-collapse:collapse;width:100%}
-td,th{padding:.3rem .6rem;border-bottom:1px solid #d1d9e0;text-align:left}
-"""
+SITE = Path(__file__).with_name("site")
+COOKIE = "who"
+SAFE = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin", "Cache-Control": "no-store",
+}  # fmt: skip
+_API = "app|apps|users|user|orgs|repos|repositories|installation|app-manifests|graphql|search|settings|_standin|-"
+_REPO = rf"/{{owner:(?!(?:{_API})/)[^/]+}}/{{repo:[^/]+}}"
+_ISSUE, _PULL = rf"{_REPO}/issues/{{number:\d+}}", rf"{_REPO}/pull/{{number:\d+}}"
 
-
-def _page(title: str, body: str) -> web.Response:
-    text = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style><body>{body}</body></html>"
-    )
-    return web.Response(text=text, content_type="text/html")
+Page = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def _pill(text: str) -> str:
-    return f'<span class="pill {escape(text)}">{escape(text.replace("_", " "))}</span>'
+def _environment() -> Environment:
+    made = Environment(loader=FileSystemLoader(SITE), autoescape=True, trim_blocks=True)
+    made.filters["markdown"] = markup.markdown
+    made.filters["document"] = partial(markup.markdown, breaks=False)
+    made.filters["clock"] = lambda moment: f"{moment:%d %b %H:%M:%S}"
+    made.filters["instant"] = datetime.isoformat
+    made.filters["path"] = quote
+    made.filters["roles"] = lambda roles: ", ".join(f"{login} {role}" for login, role in sorted(roles.items()))
+    return made
 
 
-def _box(who: str, when: str | None, text: str) -> str:
-    visible = "\n".join(line for line in text.splitlines() if not line.startswith("<!--"))
-    return (
-        f'<div class="box"><header><b>{escape(who)}</b> · {escape(when or "")}</header>'
-        f"<pre>{escape(visible)}</pre></div>"
-    )
+class Site:
+    """Pages over one state. Line comments of a review that is still being written are kept here."""
+
+    def __init__(self, state: State) -> None:
+        self.state, self._jinja = state, _environment()
+        self._pending: dict[tuple[int, int, str], list[Json]] = {}
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+    def who(self, request: web.Request) -> User | None:
+        """Who was picked."""
+        login = request.cookies.get(COOKIE, "")
+        return self.state.users[login] if login in views.people(self.state) else None
+
+    def repo(self, request: web.Request) -> Repository:
+        """The repository of the path."""
+        return self.state.repository(request.match_info["owner"], request.match_info["repo"])
+
+    def item(self, request: web.Request, *, pull: bool) -> tuple[Repository, Item]:
+        """The issue or pull request of the path."""
+        repo = self.repo(request)
+        return repo, self.state.item(repo, int(request.match_info["number"]), pull=pull)
+
+    def page(self, request: web.Request, template: str, status: int = 200, **shown: Any) -> web.Response:
+        """A template with what every page needs."""
+        repo = shown.get("repo")
+        text = self._jinja.get_template(template).render(
+            seq=self.state.seq, who=self.who(request), people=views.people(self.state), this=request.path_qs,
+            root=f"/{repo.full_name}" if repo else "", **shown,
+        )  # fmt: skip
+        return web.Response(text=text, content_type="text/html", status=status, headers=SAFE)
+
+    async def home(self, request: web.Request) -> web.Response:
+        return self.page(request, "home.html", repositories=self.state.repositories.values(), still=True)
+
+    async def code(self, request: web.Request) -> web.Response:
+        repo = self.repo(request)
+        shown = views.tree(repo, f"/{repo.full_name}", request.match_info.get("rest", ""))
+        return self.page(request, "code.html", repo=repo, tab="code", still=True, **shown)
+
+    async def branches(self, request: web.Request) -> web.Response:
+        repo = self.repo(request)
+        found = [(ref.removeprefix("refs/heads/"), sha) for ref, sha in sorted(repo.refs().items())
+                 if ref.startswith("refs/heads/")]  # fmt: skip
+        return self.page(request, "branches.html", repo=repo, tab="code", branches=found, still=True)
+
+    async def commits(self, request: web.Request) -> web.Response:
+        repo = self.repo(request)
+        ref, sha, _ = views.split_ref(repo, request.match_info["rest"])
+        return self.page(request, "commits.html", repo=repo, tab="code", ref=ref, found=views.commits(repo, sha))
+
+    async def commit(self, request: web.Request) -> web.Response:
+        repo, sha = self.repo(request), request.match_info["sha"]
+        try:
+            found = views.commit(repo.git()[sha].peel(pygit2.Commit))
+        except (KeyError, ValueError, pygit2.GitError):
+            raise ApiError(404, f"There is no commit {sha[:10]} here") from None
+        files = markup.diff(repo.git(), next(iter(found["parents"]), None), sha)
+        runs = views.runs(repo, sha)
+        return self.page(
+            request, "commit.html", repo=repo, tab="code", commit=found, files=files, runs=runs, still=True
+        )
+
+    async def issues(self, request: web.Request) -> web.Response:
+        return self._listing(request, pulls=False)
+
+    async def pulls(self, request: web.Request) -> web.Response:
+        return self._listing(request, pulls=True)
+
+    def _listing(self, request: web.Request, *, pulls: bool) -> web.Response:
+        repo, shown = self.repo(request), "closed" if request.query.get("state") == "closed" else "open"
+        listed = views.listing(repo, shown, pulls=pulls)
+        return self.page(request, "items.html", repo=repo, tab="pulls" if pulls else "issues", still=True, **listed)
+
+    async def new(self, request: web.Request) -> web.Response:
+        return self.page(request, "new.html", repo=self.repo(request), tab="issues")
+
+    async def issue(self, request: web.Request) -> web.Response:
+        repo = self.repo(request)
+        item = self.state.item(repo, int(request.match_info["number"]))
+        if item.head_ref is not None:
+            raise web.HTTPSeeOther(f"/{repo.full_name}/pull/{item.number}")
+        return self.page(request, "issue.html", repo=repo, tab="issues", **views.issue(repo, item))
+
+    async def pull(self, request: web.Request) -> web.Response:
+        repo, item = self.item(request, pull=True)
+        part, me = request.match_info.get("part", "talk"), self.who(request)
+        shown = views.pull(self.state, repo, item, part, me, self._comments(repo, item, me))
+        shown |= {"at": request.query.get("at", ""), "here": f"/{repo.full_name}/pull/{item.number}"}
+        return self.page(request, "pull.html", repo=repo, tab="pulls", still=part == "commits", **shown)
+
+    async def run(self, request: web.Request) -> web.Response:
+        repo = self.repo(request)
+        check = verdicts.check_of(repo, request.match_info["check"])
+        actions = check["actions"] if check["status"] == "completed" else []
+        output = check.get("output") or {}
+        return self.page(
+            request, "run.html", repo=repo, tab="code", check=check, output=output, actions=actions, still=True
+        )
+
+    # --- acting ------------------------------------------------------------------------------------------------------
+    def _comments(self, repo: Repository, item: Item, me: User | None) -> list[Json]:
+        return self._pending.setdefault((repo.id, item.number, me.login if me else ""), [])
+
+    async def pick(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        login, back = str(form.get("login", "")), str(form.get("back", "/"))
+        if login not in views.people(self.state):
+            raise ApiError(404, f"There is no {login} here")
+        answer = web.HTTPSeeOther(back if back.startswith("/") and not back.startswith(("//", "/\\")) else "/")
+        answer.set_cookie(COOKIE, login, httponly=True, samesite="Strict")
+        raise answer
+
+    async def _call(self, request: web.Request, handler: Any, body: Json) -> web.Response:
+        """What a REST call of the picked person would do. Raises ApiError."""
+        me = self.who(request)
+        if me is None:
+            raise ApiError(403, "Pick who you are at the top of the page first")
+        answer: web.Response = await handler(Call(self.state, request, Caller(user=me), body))
+        return answer
+
+    async def open(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        body = {"title": str(form.get("title", "")), "body": _lines(form.get("body"))}
+        await self._call(request, rest.create_issue, body)
+        raise web.HTTPSeeOther(f"{request.path}/{max(self.repo(request).items)}")
+
+    async def comment(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        await self._call(request, rest.create_comment, {"body": _lines(form.get("body"))})
+        return self._back(request)
+
+    async def change_state(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        if _lines(form.get("body")).strip():
+            await self._call(request, rest.create_comment, {"body": _lines(form.get("body"))})
+        await self._call(request, rest.patch_issue, {"state": str(form.get("state"))})
+        return self._back(request)
+
+    async def label(self, request: web.Request) -> web.Response:
+        name = str((await request.post()).get("label", "")).strip()
+        await self._call(request, rest.add_labels, {"labels": [name] if name else []})
+        return self._back(request)
+
+    async def unlabel(self, request: web.Request) -> web.Response:
+        await self._call(request, rest.remove_label, {})
+        return self._back(request)
+
+    async def line(self, request: web.Request) -> web.Response:
+        repo, item = self.item(request, pull=True)
+        form = await request.post()
+        path, _, number = str(form.get("at", "")).rpartition(":")
+        if not path or not number.lstrip("-").isdigit():
+            raise ApiError(422, "A line comment needs a file and a line")
+        side = "LEFT" if number.startswith("-") else "RIGHT"
+        made = {"path": path, "line": abs(int(number)), "side": side, "body": _lines(form.get("body"))}
+        await self._call(request, verdicts.may_review, {})
+        self._comments(repo, item, self.who(request)).append(made)
+        raise web.HTTPSeeOther(f"/{repo.full_name}/pull/{item.number}/files#{quote(path)}:{number}")
+
+    async def review(self, request: web.Request) -> web.Response:
+        repo, item = self.item(request, pull=True)
+        form = await request.post()
+        pending = self._comments(repo, item, self.who(request))
+        body = {"event": str(form.get("event")), "body": _lines(form.get("body")), "comments": list(pending),
+                "commit_id": str(form.get("commit_id"))}  # fmt: skip
+        await self._call(request, verdicts.create_review, body)
+        pending.clear()
+        raise web.HTTPSeeOther(f"/{repo.full_name}/pull/{item.number}")
+
+    async def press(self, request: web.Request) -> web.Response:
+        await self._call(
+            request, verdicts.press_as_caller, {"identifier": str((await request.post()).get("identifier"))}
+        )
+        raise web.HTTPSeeOther(request.path)
+
+    def _back(self, request: web.Request) -> web.Response:
+        repo = self.repo(request)
+        item = self.state.item(repo, int(request.match_info["number"]))
+        raise web.HTTPSeeOther(f"/{repo.full_name}/{'pull' if item.head_ref else 'issues'}/{item.number}")
+
+    def shown(self, page: Page) -> Page:
+        """With errors as pages, and forms from elsewhere refused."""
+
+        async def answer(request: web.Request) -> web.Response:
+            try:
+                if request.method == "POST" and request.headers.get("Origin") != f"http://{request.host}":
+                    raise ApiError(403, "This form did not come from a page of this site")
+                if request.host != self.state.url.partition("//")[2]:
+                    raise ApiError(403, f"This site is {self.state.url}")  # another name may be somebody's rebinding
+                return await page(request)
+            except ApiError as error:
+                found = error.body.get("errors", [])
+                errors = [one if isinstance(one, str) else one.get("message") or one["code"] for one in found]
+                back = request.path if request.method == "GET" else request.headers.get("Referer", "/")
+                back = "/" if back == request.path else back
+                return self.page(request, "error.html", error.status, error=error, errors=errors, back=back)
+
+        return answer
 
 
-def _state(item: Item) -> str:
-    return "merged" if item.merged else item.state
-
-
-def _checks(repo: Repository, sha: str) -> str:
-    rows = ""
-    for check in repo.checks.values():
-        if check["head_sha"] == sha:
-            state = check.get("conclusion") or check["status"]
-            title = (check.get("output") or {}).get("title") or ""
-            link = f"/{repo.full_name}/runs/{check['id']}"
-            name = f'<a href="{link}">{escape(check["name"])}</a>'
-            rows += f"<tr><td>{_pill(state)}</td><td>{name}</td><td>{escape(title)}</td></tr>"
-    return f"<h2>Checks</h2><table>{rows}</table>" if rows else ""
-
-
-def _diff(repo: Repository, old: str, new: str) -> str:
-    git = repo.git()
-    fork = git.merge_base(old, new)
-    if fork is None:
-        return ""
-    text = git.diff(git[fork].peel(pygit2.Commit), git[new].peel(pygit2.Commit)).patch or ""
-    lines = []
-    for line in text.splitlines()[:4000]:
-        kind = {"+": "a", "-": "d", "@": "h"}.get(line[:1], "")
-        lines.append(f'<span class="{kind}">{escape(line)}</span>')
-    return f'<h2>Files changed</h2><pre class="diff">{chr(10).join(lines)}</pre>'
+def _lines(value: object) -> str:
+    """A form's text with the line ends that everybody else uses."""
+    return str(value or "").replace("\r\n", "\n")
 
 
 def routes(state: State) -> list[web.RouteDef]:
-    """Overview, issue, pull request, commit and check run."""
+    """All pages, their style, and the script that keeps them current."""
+    site = Site(state)
 
-    def find(request: web.Request) -> Repository:
-        info = request.match_info
-        for repo in state.repositories.values():
-            if repo.full_name == f"{info['owner']}/{info['repo']}":
-                return repo
-        raise web.HTTPNotFound(text="no such repository")
+    def asset(name: str) -> Page:
+        async def answer(request: web.Request) -> web.Response:
+            kind = "text/css" if name.endswith(".css") else "text/javascript"
+            return web.Response(text=(SITE / name).read_text("utf-8"), content_type=kind, headers=SAFE)
 
-    def item_of(request: web.Request, repo: Repository) -> Item:
-        found = repo.items.get(int(request.match_info["number"]))
-        if found is None:
-            raise web.HTTPNotFound(text="no such issue")
-        return found
+        return answer
 
-    async def overview(request: web.Request) -> web.Response:
-        body = "<h1>Stand-in GitHub</h1><p>A local GitHub for one machine. Nothing here leaves it.</p>"
-        for repo in state.repositories.values():
-            rows = ""
-            for item in sorted(repo.items.values(), key=lambda i: -i.number):
-                kind = "pull" if item.head_ref else "issues"
-                labels = " ".join(escape(name) for name in item.labels)
-                rows += (
-                    f'<tr><td>{_pill(_state(item))}</td><td><a href="/{repo.full_name}/{kind}/{item.number}">'
-                    f"#{item.number} {escape(item.title)}</a></td><td>{labels}</td></tr>"
-                )
-            body += f"<h2>{escape(repo.full_name)}</h2><table>{rows}</table>"
-        return _page("Stand-in GitHub", body)
-
-    async def issue(request: web.Request) -> web.Response:
-        repo = find(request)
-        item = item_of(request, repo)
-        body = f"<h1>{escape(item.title)} #{item.number}</h1>{_pill(_state(item))} {escape(' '.join(item.labels))}"
-        body += _box(item.user.login, stamp(item.created), item.body)
-        for comment in item.comments:
-            body += _box(comment["user"].login, stamp(comment["created"]), comment["body"])
-        return _page(item.title, body)
-
-    async def pull(request: web.Request) -> web.Response:
-        repo = find(request)
-        item = item_of(request, repo)
-        branches = f"{escape(item.head_ref or '')} → {escape(item.base_ref)}"
-        body = f"<h1>{escape(item.title)} #{item.number}</h1>{_pill(_state(item))} {branches}"
-        body += _box(item.user.login, stamp(item.created), item.body)
-        for review in item.reviews:
-            body += _box(f"{review['user'].login}: {review['state'].lower()}", stamp(review["at"]), review["body"])
-        body += _checks(repo, item.head_sha) + _diff(
-            repo, item.base_sha if not item.merged else _before(item), item.head_sha
-        )
-        return _page(item.title, body)
-
-    def _before(item: Item) -> str:
-        return item.base_sha
-
-    async def commit(request: web.Request) -> web.Response:
-        repo = find(request)
-        try:
-            found = repo.git()[request.match_info["sha"]].peel(pygit2.Commit)
-        except (KeyError, ValueError):
-            raise web.HTTPNotFound(text="no such commit") from None
-        parent = str(found.parent_ids[0]) if found.parent_ids else str(found.id)
-        body = f"<h1>{escape(str(found.id)[:12])}</h1>{_box(found.author.name, None, found.message)}"
-        return _page(
-            found.message.split("\n")[0], body + _checks(repo, str(found.id)) + _diff(repo, parent, str(found.id))
-        )
-
-    async def run(request: web.Request) -> web.Response:
-        repo = find(request)
-        check: Json | None = repo.checks.get(int(request.match_info["number"]))
-        if check is None:
-            raise web.HTTPNotFound(text="no such check run")
-        output = check.get("output") or {}
-        buttons = " ".join(
-            f'<button disabled title="{escape(a["description"])}">{escape(a["label"])}</button>'
-            for a in check.get("actions", [])
-        )
-        body = f"<h1>{escape(check['name'])}</h1>{_pill(check.get('conclusion') or check['status'])} {buttons}"
-        return _page(check["name"], body + _box(output.get("title") or "", None, output.get("summary") or ""))
-
-    return [
-        web.get("/", overview),
-        web.get("/{owner}/{repo}/issues/{number:\\d+}", issue),
-        web.get("/{owner}/{repo}/pull/{number:\\d+}", pull),
-        web.get("/{owner}/{repo}/commit/{sha:[0-9a-f]{40}}", commit),
-        web.get("/{owner}/{repo}/runs/{number:\\d+}", run),
+    look: list[tuple[str, Page]] = [
+        ("/", site.home), ("/-/style.css", asset("style.css")), ("/-/live.js", asset("live.js")), (_REPO, site.code),
+        (f"{_REPO}/{{kind:tree|blob}}/{{rest:.+}}", site.code), (f"{_REPO}/branches", site.branches),
+        (f"{_REPO}/commits/{{rest:.+}}", site.commits), (f"{_REPO}/commit/{{sha:[0-9a-f]{{40}}}}", site.commit),
+        (f"{_REPO}/issues", site.issues), (f"{_REPO}/issues/new", site.new), (_ISSUE, site.issue),
+        (f"{_REPO}/pulls", site.pulls), (_PULL, site.pull), (f"{_PULL}/{{part:commits|files}}", site.pull),
+        (rf"{_REPO}/runs/{{check:\d+}}", site.run),
+    ]  # fmt: skip
+    act: list[tuple[str, Page]] = [
+        ("/-/who", site.pick), (f"{_REPO}/issues", site.open), (f"{_ISSUE}/comments", site.comment),
+        (f"{_ISSUE}/state", site.change_state), (f"{_ISSUE}/labels", site.label),
+        (f"{_ISSUE}/labels/{{label:.+}}/remove", site.unlabel), (f"{_PULL}/line", site.line),
+        (f"{_PULL}/reviews", site.review), (rf"{_REPO}/runs/{{check:\d+}}", site.press),
+    ]  # fmt: skip
+    return [web.get(path, site.shown(page)) for path, page in look] + [
+        web.post(path, site.shown(page)) for path, page in act
     ]

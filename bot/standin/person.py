@@ -36,7 +36,7 @@ class Seen:
 
 @dataclass
 class Person:
-    """Two accounts: `requester` asks for the work and answers, `reviewer` approves it."""
+    """Two accounts: `requester` asks for the work and answers, `reviewer` approves it. Issue 0: none is known yet."""
 
     github: LocalGitHub
     repo: Made
@@ -77,7 +77,7 @@ class Person:
         heads = dict.fromkeys([commit["sha"] for commit in commits] + [pull["head"]["sha"] for pull in pulls])
         runs = [await self._get(f"{path}/commits/{head}/check-runs?filter=all") for head in heads]
         reviews = [await self._get(f"{path}/pulls/{pull['number']}/reviews") for pull in pulls]
-        comments = await self._get(f"{path}/issues/{self.issue}/comments?per_page=100")
+        comments = await self._get(f"{path}/issues/{self.issue}/comments?per_page=100") if self.issue else []
         return Seen(
             head=commits[-1]["sha"] if commits else self.repo.head, commits=commits,
             checks=[run for found in runs for run in found["check_runs"]], reviews=sum(map(len, reviews)),
@@ -126,13 +126,14 @@ class Person:
 
 
 async def open_issue(
-    github: LocalGitHub, repo: Made, title: str, body: str, answers: Sequence[str], say: Say
+    github: LocalGitHub, repo: Made, title: str, body: str, answers: Sequence[str], say: Say, *, label: bool = True
 ) -> Person:
     """Ask for work: an issue, and the label that starts it."""
     path = f"/repos/{repo.full_name}/issues"
     issue = await github.as_user("alice", "POST", path, {"title": title, "body": body})
     person = Person(github, repo, issue["number"], answers, say)
     say(f"{person.requester} opens issue #{person.issue}: {title}")
-    await github.as_user(person.requester, "POST", f"{path}/{person.issue}/labels", {"labels": ["interlock"]})
-    say(f"{person.requester} labels it `interlock`")
+    if label:
+        await github.as_user(person.requester, "POST", f"{path}/{person.issue}/labels", {"labels": ["interlock"]})
+        say(f"{person.requester} labels it `interlock`")
     return person

@@ -29,7 +29,8 @@ class Call:
         else:
             moved = self.state.renamed.get(f"{info['owner']}/{info['repo']}".lower())
             if moved is not None:
-                raise ApiError(301, "Moved Permanently", url=f"{self.state.url}/repositories/{moved}")
+                rest = "".join(f"/{part}" for part in self.request.path_qs.split("/")[4:])
+                raise ApiError(301, "Moved Permanently", url=f"{self.state.url}/repositories/{moved}{rest}")
             repo = self.state.repository(info["owner"], info["repo"])
         self.caller.may(self.state, repo, permission, level)
         return repo
@@ -129,7 +130,7 @@ async def get_user(call: Call) -> web.Response:
 
 
 async def get_repo(call: Call) -> web.Response:
-    return web.json_response(shapes.repository(call.state, call.repo()))
+    return web.json_response(shapes.full_repository(call.state, call.repo()))
 
 
 async def permission(call: Call) -> web.Response:

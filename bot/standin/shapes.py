@@ -80,11 +80,17 @@ def repository(state: State, repo: Repository) -> Json:
     }  # fmt: skip
 
 
-def label(state: State, repo: Repository, name: str) -> Json:
-    """label."""
+def full_repository(state: State, repo: Repository) -> Json:
+    """full-repository, as of GET /repos/o/r."""
+    return {**repository(state, repo), "subscribers_count": 0, "network_count": 0}
+
+
+def label(state: State, repo: Repository, name: str, *, whole: bool = True) -> Json:
+    """label; not `whole`: as in most issues."""
     return {
         "id": 1, "node_id": "L_1", "url": f"{state.url}/repos/{repo.full_name}/labels/{name}", "name": name,
         "color": "ededed", "default": False, "description": None,
+        **({"archived_at": None, "archived_by": None} if whole else {}),
     }  # fmt: skip
 
 
@@ -100,7 +106,7 @@ def app(state: State) -> Json | None:
     }  # fmt: skip
 
 
-def issue(state: State, repo: Repository, item: Item) -> Json:
+def issue(state: State, repo: Repository, item: Item, *, whole_labels: bool = False) -> Json:
     """issue (pull requests appear as issues as well, with the key pull_request)."""
     api = f"{state.url}/repos/{repo.full_name}/issues/{item.number}"
     found: Json = {
@@ -108,7 +114,7 @@ def issue(state: State, repo: Repository, item: Item) -> Json:
         "labels_url": f"{api}/labels{{/name}}", "comments_url": f"{api}/comments", "events_url": f"{api}/events",
         "html_url": f"{state.url}/{repo.full_name}/issues/{item.number}", "number": item.number, "state": item.state,
         "state_reason": item.state_reason, "title": item.title, "body": item.body, "user": user(state, item.user),
-        "labels": [label(state, repo, name) for name in item.labels], "assignee": None, "assignees": [],
+        "labels": [label(state, repo, name, whole=whole_labels) for name in item.labels], "assignee": None, "assignees": [],
         "milestone": None, "locked": item.locked, "active_lock_reason": None, "comments": len(item.comments),
         "closed_at": stamp(item.closed), "created_at": stamp(item.created), "updated_at": stamp(item.updated),
         "author_association": "CONTRIBUTOR", "timeline_url": f"{api}/timeline", "performed_via_github_app": None,
@@ -142,8 +148,8 @@ def _end(state: State, repo: Repository, ref: str, sha: str) -> Json:
     return {"label": f"{repo.owner}:{ref}", "ref": ref, "sha": sha, "user": owner, "repo": repository(state, repo)}
 
 
-def pull(state: State, repo: Repository, item: Item, *, mergeable: bool | None = None) -> Json:
-    """pull-request."""
+def pull_simple(state: State, repo: Repository, item: Item) -> Json:
+    """pull-request-simple, as in listings and reviews' webhooks."""
     api, html = (
         f"{state.url}/repos/{repo.full_name}/pulls/{item.number}",
         f"{state.url}/{repo.full_name}/pull/{item.number}",
@@ -166,7 +172,14 @@ def pull(state: State, repo: Repository, item: Item, *, mergeable: bool | None =
         "merged_at": stamp(item.merged), "merge_commit_sha": item.merge_commit, "assignee": None, "assignees": [],
         "requested_reviewers": [], "requested_teams": [], "head": _end(state, repo, item.head_ref or "", item.head_sha),
         "base": _end(state, repo, item.base_ref, item.base_sha), "_links": urls, "author_association": "CONTRIBUTOR",
-        "auto_merge": None, "draft": False, "merged": item.merged is not None, "mergeable": mergeable,
+        "auto_merge": None, "draft": False,
+    }  # fmt: skip
+
+
+def pull(state: State, repo: Repository, item: Item, *, mergeable: bool | None = None) -> Json:
+    """pull-request."""
+    return {
+        **pull_simple(state, repo, item), "merged": item.merged is not None, "mergeable": mergeable,
         "rebaseable": mergeable, "mergeable_state": "clean" if mergeable else "unknown",
         "merged_by": user(state, item.merged_by) if item.merged_by else None, "comments": len(item.comments),
         "review_comments": 0, "maintainer_can_modify": False, "commits": 1, "additions": 0, "deletions": 0,
@@ -187,15 +200,35 @@ def review(state: State, repo: Repository, item: Item, found: Json, *, webhook: 
     }  # fmt: skip
 
 
+def review_comment(state: State, repo: Repository, item: Item, found: Json, one: Json, *, whole: bool = True) -> Json:
+    """pull-request-review-comment; not `whole`: legacy, as of one review."""
+    api, html = f"{state.url}/repos/{repo.full_name}/pulls", f"{state.url}/{repo.full_name}/pull/{item.number}"
+    made = {
+        "id": one["id"], "node_id": f"PRRC_{one['id']}", "url": f"{api}/comments/{one['id']}", "diff_hunk": "",
+        "path": one["path"], "position": 1, "original_position": 1, "line": one["line"], "original_line": one["line"],
+        "side": one["side"], "start_line": None, "start_side": None, "original_start_line": None,
+        "commit_id": one["commit_id"], "original_commit_id": one["commit_id"], "pull_request_review_id": found["id"],
+        "user": user(state, one["user"]), "body": one["body"], "created_at": stamp(one["at"]),
+        "updated_at": stamp(one["at"]), "html_url": f"{html}#discussion_r{one['id']}",
+        "pull_request_url": f"{api}/{item.number}", "author_association": "CONTRIBUTOR",
+        "_links": {"self": {"href": f"{api}/comments/{one['id']}"}, "html": {"href": html},
+                   "pull_request": {"href": f"{api}/{item.number}"}},
+        "reactions": {"url": "", "total_count": 0, "+1": 0, "-1": 0, "laugh": 0, "confused": 0, "heart": 0,
+                      "hooray": 0, "rocket": 0, "eyes": 0},
+    }  # fmt: skip
+    return {**made, "subject_type": "line"} if whole else made
+
+
 def check_run(state: State, repo: Repository, found: Json) -> Json:
     """check-run."""
     api = f"{state.url}/repos/{repo.full_name}/check-runs/{found['id']}"
+    html = f"{state.url}/{repo.full_name}/runs/{found['id']}"
     suite = repo.suites.setdefault(found["head_sha"], state.next_id())
     output = found.get("output") or {}
     return {
         "id": found["id"], "node_id": f"CR_{found['id']}", "head_sha": found["head_sha"], "name": found["name"],
         "external_id": found.get("external_id"), "url": api,
-        "html_url": f"{state.url}/{repo.full_name}/runs/{found['id']}", "details_url": found.get("details_url"),
+        "html_url": html, "details_url": found.get("details_url") or html,
         "status": found["status"], "conclusion": found.get("conclusion"), "started_at": found["started_at"],
         "completed_at": found.get("completed_at"),
         "output": {"title": output.get("title"), "summary": output.get("summary"), "text": output.get("text"),

@@ -12,6 +12,8 @@ from typing import Any
 
 import pygit2
 
+from bot.standin.weather import Weather
+
 Json = dict[str, Any]
 
 
@@ -22,7 +24,8 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.body: Json = {"message": message, "documentation_url": "https://docs.github.com/rest", **more}
-        self.body["status"] = str(status)
+        if status != 422:
+            self.body["status"] = str(status)
         if errors is not None:
             self.body["errors"] = errors
 
@@ -90,6 +93,7 @@ class Item:
     head_sha: str = ""
     base_ref: str = ""
     base_sha: str = ""
+    merged_base: str = ""
     merged: datetime | None = None
     merged_by: User | None = None
     merge_commit: str | None = None
@@ -153,13 +157,15 @@ class State:
         self.faults: list[Json] = []
         self.seq = 0
         self.offset = timedelta()
+        self.began, self.pace = datetime.now(UTC), 1.0
+        self.weather = Weather()
         self._ids = 1000
         self._changed = asyncio.Condition()
         self.outgoing: asyncio.Queue[Json] = asyncio.Queue()
 
     def now(self) -> datetime:
-        """The stand-in's time."""
-        return datetime.now(UTC) + self.offset
+        """The stand-in's time: `pace` times as fast as the machine's since `began`, and moved on by hand."""
+        return self.began + (datetime.now(UTC) - self.began) * self.pace + self.offset
 
     def next_id(self) -> int:
         """Ids are unique over everything."""

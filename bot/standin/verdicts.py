@@ -9,7 +9,7 @@ from aiohttp import web
 from bot.standin import hooks, shapes
 from bot.standin.code import commit_of
 from bot.standin.rest import Call, page
-from bot.standin.state import ApiError, Json, Repository, State, invalid, stamp
+from bot.standin.state import ApiError, Json, Repository, State, User, invalid, stamp
 
 OUTPUT_LIMIT = 65535
 REVIEW_STATES = {"APPROVE": "APPROVED", "REQUEST_CHANGES": "CHANGES_REQUESTED", "COMMENT": "COMMENTED"}
@@ -25,15 +25,48 @@ async def create_review(call: Call) -> web.Response:
     if item.user is who and event != "COMMENT":
         what = "approve" if event == "APPROVE" else "request changes on"
         raise ApiError(422, "Unprocessable Entity", [f"Can not {what} your own pull request"])
-    if event == "REQUEST_CHANGES" and not call.body.get("body"):
+    lines = call.body.get("comments") or []
+    if event != "APPROVE" and not call.body.get("body") and not (lines and event == "COMMENT"):
         raise ApiError(422, "Unprocessable Entity", ["Review body is required"])
-    found = {
+    found: Json = {
         "id": call.state.next_id(), "user": who, "body": call.body.get("body") or "", "state": REVIEW_STATES[event],
         "commit_id": call.body.get("commit_id") or item.head_sha, "at": call.state.now(),
     }  # fmt: skip
+    found["comments"] = [_line(call, found, one) for one in lines]
     item.reviews.append(found)
     hooks.review(call.state, "submitted", repo, item, found, who)
+    for one in found["comments"]:
+        hooks.line(call.state, repo, item, found, one, who)
     return web.json_response(shapes.review(call.state, repo, item, found))
+
+
+def _line(call: Call, review: Json, one: Json) -> Json:
+    """A line comment of a review that is being made. Raises ApiError 422 for one that is about nothing."""
+    if not (one.get("path") and one.get("body") and isinstance(one.get("line"), int)):
+        raise ApiError(422, "Unprocessable Entity", ["Pull request review thread line must be part of the diff"])
+    made = {name: one[name] for name in ("path", "line", "body")}
+    made |= {"id": call.state.next_id(), "side": one.get("side", "RIGHT"), "user": review["user"], "at": review["at"]}
+    return {**made, "commit_id": review["commit_id"]}
+
+
+async def may_review(call: Call) -> web.Response:
+    """Nothing but the permission."""
+    call.state.item(call.repo("pull_requests", "write"), call.number(), pull=True)
+    return web.Response(status=204)
+
+
+async def list_review_comments(call: Call) -> web.Response:
+    """Of one review, or of all of a pull request."""
+    repo = call.repo("pull_requests")
+    item = call.state.item(repo, call.number(), pull=True)
+    wanted = call.request.match_info.get("review")
+    reviews = [review for review in item.reviews if wanted is None or review["id"] == int(wanted)]
+    if wanted is not None and not reviews:
+        raise ApiError(404, "Not Found")
+    return page(call, [
+        shapes.review_comment(call.state, repo, item, review, one, whole=wanted is None)
+        for review in reviews for one in review["comments"]
+    ])  # fmt: skip
 
 
 async def list_reviews(call: Call) -> web.Response:
@@ -94,11 +127,31 @@ async def create_check(call: Call) -> web.Response:
     return web.json_response(shapes.check_run(call.state, repo, found), status=201)
 
 
-def _check(call: Call, repo: Repository) -> Json:
-    found = repo.checks.get(int(call.request.match_info["check"]))
+def check_of(repo: Repository, number: str) -> Json:
+    """A check run. Raises ApiError 404."""
+    found = repo.checks.get(int(number))
     if found is None:
         raise ApiError(404, "Not Found")
     return found
+
+
+def _check(call: Call, repo: Repository) -> Json:
+    return check_of(repo, call.request.match_info["check"])
+
+
+def press(state: State, repo: Repository, found: Json, identifier: str, who: User) -> None:
+    """A person presses a check run's button. Raises ApiError 422 if there is none."""
+    known = {action["identifier"] for action in found.get("actions", [])}
+    if found["status"] != "completed" or identifier not in known:
+        raise ApiError(422, "no such button on a completed check run")
+    hooks.check(state, "requested_action", repo, found, who, requested_action={"identifier": identifier})
+
+
+async def press_as_caller(call: Call) -> web.Response:
+    """Of the path's check run; for those who may write."""
+    repo = call.repo("checks", "write")
+    press(call.state, repo, _check(call, repo), call.body["identifier"], call.caller.who)
+    return web.Response(status=204)
 
 
 async def get_check(call: Call) -> web.Response:

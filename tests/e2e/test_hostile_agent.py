@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from bot.standin.client import process
+from tests.e2e.canaries import Sampler
 from tests.e2e.world import ROOT, SECRET, Zygote, world
 
 MODEL_KEY, API_TOKEN, ENVIRONMENT = "sk-canary-0123456789abcdef", "canary-api-token", "canary-of-the-environment"
@@ -76,7 +77,13 @@ async def test_it_gets_no_secret_and_no_network(tmp_path: Path, zygote: Zygote) 
         )  # fmt: skip
         await stack.enter_async_context(model)
         await scene.start()
+        sampler = Sampler([scene.pid])
+        sampler.start()
         await scene.until_closed(await scene.label("Do it", "Please."), seconds=90)
+        sampler.ended.set()
+        sampler.join()
+        secrets = {"webhook": SECRET, "model": MODEL_KEY, "API": API_TOKEN, "other": ENVIRONMENT}
+        assert any(b"bwrap" in program for program in sampler.seen) and sampler.found(secrets) == []
         found = await scene.get("/contents/loot.txt?ref=main")
         loot = base64.b64decode(found["content"]).decode("utf-8", "replace")
         assert "the-script-ended" in loot, loot[-2000:]

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,9 +25,10 @@ from bot.standin.client import PEOPLE, LocalGitHub, Made, git, started
 from bot.standin.person import Person, open_issue
 from bot.store.store import open_store
 from schemas.ticket import Ticket
+from tests.e2e.canaries import in_files
 
 ROOT = Path(__file__).parents[2]
-SECRET = "a webhook secret"
+SECRET = "canary-of-the-webhook-8d02"
 _KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PEM = _KEY.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
@@ -109,6 +111,12 @@ class World:
         async with asyncio.timeout(10):
             while alive(self.pid):
                 await asyncio.sleep(0.01)
+
+    async def hasten(self, pace: float) -> None:
+        """Let the bot's wall clock and the stand-in's run so much faster, from the bot's next start on."""
+        began = time.time()
+        await self.github.control("clock", {"began": began, "pace": pace})
+        self.orders["pace"] = [began, pace]
 
     async def label(self, title: str, body: str, say: Callable[[str], None] = lambda _: None) -> Person:
         """Open an issue and label it."""
@@ -193,6 +201,10 @@ async def world(
         made = World(folder, github, zygote, env, repo)
         try:
             yield made
+            tokens = enumerate((await github.control("tokens"))["app"])
+            secrets = {f"installation token {number}": token for number, token in tokens}
+            secrets |= {"the private key": PEM.decode().splitlines()[1], "the webhook secret": SECRET}
+            assert in_files(folder, secrets) == []
         finally:
             made.kill()
             shutil.rmtree(area_for(folder / "data").parent, ignore_errors=True)

@@ -1,8 +1,8 @@
 """A process that has imported the bot and forks a server for each line on stdin: a restart costs no import.
 
 A line is JSON: {"env", "walk": file of points already died at or null, "share": [k, n], "only": points, "seen": file,
-"hours": clock offset, "broken": names of recovery checks that are off}. The answer is one JSON line with the child's
-pid. A child writes where it listens, or why it does not, to `ready`.
+"hours": clock offset, "pace": [began, factor] of a faster clock, "broken": names of recovery checks that are off}. The
+answer is one JSON line with the child's pid. A child writes where it listens, or why it does not, to `ready`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import json
 import os
 import signal
 import sys
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from bot import logs
+from bot import logs, loop
 from bot.app import Ports, running
 from bot.cli.configuration import read_model, read_settings
 from bot.clock import SystemClock
@@ -35,6 +35,19 @@ class LaterClock(SystemClock):
 
     def wall(self) -> datetime:
         return super().wall() + self._ahead
+
+
+class PacedClock(SystemClock):
+    """A wall clock that runs `pace` times as fast as the machine's since `began` (seconds), as the stand-in's does."""
+
+    def __init__(self, began: float, pace: float) -> None:
+        self._began, self._pace = datetime.fromtimestamp(began, UTC), pace
+
+    def wall(self) -> datetime:
+        return self._began + (super().wall() - self._began) * self._pace
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds / self._pace)
 
 
 class Walk:
@@ -86,7 +99,11 @@ def child(order: dict[str, Any]) -> None:
     died_at = Path(order["walk"]) if order.get("walk") else None
     seen = Path(order["seen"]) if order.get("seen") else None
     k, n = order.get("share", (0, 1))
-    ports = Ports(clock=LaterClock(order.get("hours", 0)), faults=Walk(died_at, (k, n), seen, order.get("only")))
+    clock: SystemClock = LaterClock(order.get("hours", 0))
+    if "pace" in order:
+        clock = PacedClock(*order["pace"])
+        loop.IDLE_SECONDS = loop.POSTPONED_SECONDS = 1.0  # these are of the machine's clock
+    ports = Ports(clock=clock, faults=Walk(died_at, (k, n), seen, order.get("only")))
 
     async def serve() -> None:
         settings = read_settings()

@@ -13,9 +13,10 @@ from aiohttp.test_utils import TestServer
 
 from bot.errors import InterlockError, Rejected, Transient
 from bot.github.remote import GitHubRemote
+from bot.github.tokens import Purpose
 
 
-async def token() -> str:
+async def token(_: Purpose) -> str:
     return "ghs_0123456789abcdef"
 
 
@@ -39,7 +40,7 @@ async def test_what_git_says_decides_and_not_the_address(
         remote = GitHubRemote(git_dir, url, token, asyncio.Lock())
         with pytest.raises(error) as raised:
             await remote.head("refs/heads/main")
-    assert await token() not in str(raised.value)
+    assert await token("fetch") not in str(raised.value)
 
 
 async def test_a_child_that_ended_by_itself_hides_no_cancellation(

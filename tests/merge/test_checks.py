@@ -17,9 +17,10 @@ from bot.clock import SystemClock
 from bot.merge.lander import Lander
 from bot.merge.local import LocalRemote
 from bot.ports import CheckVerdict, Remote, no_faults
-from bot.runners.sandbox import Finished, evidence
+from bot.runners.checks import evidence
+from bot.runners.sandbox import Finished
 from bot.store.store import SqliteStore, open_store
-from schemas.base import CheckCommand, Evidence
+from schemas.base import CheckCommand, Environment, Evidence
 from schemas.change_request import ChangeRequest
 from schemas.lane import EntryState, ErrorClass, NewEntry
 from tests.merge.duel import Duel, Wanted, Zygote, modify, scene
@@ -51,7 +52,9 @@ class Listing:
         self.red, self.flake, self.trouble = red, flake, False
         self.runs: list[tuple[str, frozenset[str]]] = []
 
-    async def check(self, git_dir: Path, tree: str, commands: Sequence[CheckCommand]) -> CheckVerdict:
+    async def check(
+        self, git_dir: Path, tree: str, commands: Sequence[CheckCommand], environment: Environment
+    ) -> CheckVerdict:
         if self.trouble:
             return CheckVerdict("unknown", Evidence(reason="no room"))
         grep = ["git", f"--git-dir={git_dir}", "grep", "-l", "new", tree]

@@ -91,3 +91,33 @@ def test_a_submodule_with_the_name_of_the_attributes_is_read_by_nobody(tmp_path:
 
     found = merge_commits(Objects(Path(repo.path)), tree(b"a\n"), tree(b"b\n"), tree(b"c\n"))
     assert isinstance(found, Evidence) and found.path == "a.txt"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "met"),
+    [
+        ({"Read.md": "x"}, {"read.md": "y"}, "Read.md"),
+        ({"Docs/a.md": "x"}, {"docs/b.md": "y"}, "Docs"),
+        ({"e\u0301.md": "x"}, {"\u00e9.md": "y"}, "e\u0301.md"),
+        ({"Read.md": "x"}, {"Read.md": "x"}, None),
+        ({"odd.md": "x"}, {"ODD.md": "y"}, None),
+        ({}, {"keep/new.md": "y"}, None),
+    ],
+    ids=["file", "folder", "composition", "same", "as before", "neighbour"],
+)
+def test_two_sides_never_make_names_that_are_one_to_many_file_systems(
+    tmp_path: Path, ours: dict[str, str], theirs: dict[str, str], met: str | None
+) -> None:
+    """Git merges them without a conflict. A twin that the base had already is nobody's news."""
+    repo = pygit2.init_repository(str(tmp_path / "r.git"), bare=True)
+    start = {"keep/a.md": (b"a", 0o100644), "odd.md": (b"odd", 0o100644)}
+
+    def side(files: dict[str, str]) -> str:
+        return commit(repo, start | {name: (text.encode(), 0o100644) for name, text in files.items()}, [base])
+
+    base = commit(repo, start, [])
+    found = merge_commits(Objects(Path(repo.path)), base, side(ours), side(theirs))
+    assert (met is None) == (not isinstance(found, Evidence))
+    if met is not None:
+        assert isinstance(found, Evidence)
+        assert found.path == next(iter(theirs)) and f": {met}, which differs in case" in found.reason

@@ -15,11 +15,12 @@ PROVIDER = Provider(type="anthropic", base_url="https://model.example", api_key=
 
 
 async def send(
-    sent: list[httpx.Request], url: str, refused: list[str], times: int = 1, provider: Provider = PROVIDER
-) -> httpx.Response:
+    sent: list[httpx.Request], url: str, refused: list[str], times: int = 1, provider: Provider = PROVIDER,
+    said: httpx.Response | None = None,
+) -> httpx.Response:  # fmt: skip
     def answer(request: httpx.Request) -> httpx.Response:
         sent.append(request)
-        return httpx.Response(200)
+        return said or httpx.Response(200)
 
     context = CopilotRequestContext.__new__(CopilotRequestContext)
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
@@ -36,6 +37,19 @@ async def test_the_key_is_ours_and_the_rest_is_the_agents() -> None:
     assert str(sent[0].url) == "https://model.example/messages?x=1" and sent[0].content == b"{}"
     assert sent[0].headers["x-api-key"] == "sk-ours" and sent[0].headers["x-kept"] == "1"
     assert "authorization" not in sent[0].headers
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+async def test_an_error_that_names_the_key_reaches_nobody_with_it(status: int) -> None:
+    provider = PROVIDER.model_copy(
+        update={"api_key": SecretStr("4af1no-known-form"), "headers": (("x-team", "hush-hush"),)}
+    )
+    said = httpx.Response(
+        status, headers={"retry-after": "3"}, json={"error": "4af1no-known-form of hush-hush is wrong"}
+    )
+    answer = await send([], f"{ADDRESS}/messages", [], provider=provider, said=said)
+    assert (answer.status_code, answer.json()) == (status, {"error": "[redacted] of [redacted] is wrong"})
+    assert answer.headers["retry-after"] == "3" and answer.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/v1/x", f"{ADDRESS}.evil.example/x", f"{ADDRESS}@evil.example/x"])

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bot.clock import SystemClock
 from bot.github.app import GitHubApp
+from bot.github.keeper import signed
+from bot.ports import Clock
 from bot.standin.client import LocalGitHub, Made
 from bot.standin.main import stand_in
 
@@ -28,6 +31,20 @@ PUBLIC = (
     KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 )
 SECRET = "hush"
+
+
+class LeapClock(SystemClock):
+    """The machine's clock, but sleeping takes no time: it moves this clock and the stand-in's on, together."""
+
+    def __init__(self, github: LocalGitHub) -> None:
+        self._github, self._ahead = github, timedelta()
+
+    def wall(self) -> datetime:
+        return super().wall() + self._ahead
+
+    async def sleep(self, seconds: float) -> None:
+        self._ahead += timedelta(seconds=seconds)
+        await self._github.control("clock", {"advance": seconds})
 
 
 @dataclass
@@ -53,12 +70,19 @@ class Scene:
         claims = {"iat": now - 30, "exp": now + seconds, "iss": str(self.app["app_id"])}
         return jwt.encode(claims, PEM, algorithm="RS256")
 
-    def as_the_bot(self) -> GitHubApp:
+    def as_the_bot(self, clock: Clock | None = None) -> GitHubApp:
         """The bot's own door to this GitHub."""
+
+        async def sign(now: datetime) -> str:
+            return signed(PEM, self.app["app_id"], int(now.timestamp()))
+
         return GitHubApp(
-            app_id=self.app["app_id"], private_key=PEM, api_url=self.github.url, session=self.session,
-            clock=SystemClock(),
-        )  # fmt: skip
+            app_id=self.app["app_id"],
+            sign=sign,
+            api_url=self.github.url,
+            session=self.session,
+            clock=clock or LeapClock(self.github),
+        )
 
     async def token(self, **narrowed: Any) -> str:
         path = f"/app/installations/{self.app['installation']}/access_tokens"

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bot.ports import Tool, ToolAnswer
+from bot.rules.sanitise import redacted
 from schemas.agent import Activity, AgentEnd, AgentJob, AgentOutcome, Usage
 
 OnActivity = Callable[[Activity], None]
@@ -52,7 +53,7 @@ class Conversation(ABC):
 
     def outcome(self, end: AgentEnd, error: str = "") -> AgentOutcome:
         """The end, with what was consumed so far."""
-        return AgentOutcome(end=end, text=self.text, error=error, usage=self.usage)
+        return AgentOutcome(end=end, text=self.text, error=redacted(error), usage=self.usage)
 
 
 async def call(tool: Tool, arguments: dict[str, Any]) -> ToolAnswer:

@@ -5,6 +5,7 @@ The playbook's format is docs/harness.md's; the same file drives the real CLI th
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,16 +87,21 @@ class _Played(Conversation):
         return ToolAnswer(f"there is no tool {name!r}", ok=False)
 
     def _write(self, arguments: dict[str, Any]) -> ToolAnswer:
-        place = (self.workspace / arguments["path"]).resolve()
-        place.relative_to(self.workspace.resolve())  # raises ValueError: a playbook is ours, and so is the mistake
+        name = (self.workspace / arguments["path"]).resolve().relative_to(self.workspace.resolve())
+        # Raises ValueError: a playbook is ours, and so is the mistake.
+        layers = self.harness.sandbox.layers.get(self.workspace)
+        places = [layers.upper, *reversed(layers.lower)] if layers else [self.workspace]
+        there = next((place / name for place in places if os.path.lexists(place / name)), None)
         if "file_text" in arguments:
-            if place.exists():
+            text, answer = arguments["file_text"], "created"
+            if there:
                 return ToolAnswer("the file exists", ok=False)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(arguments["file_text"], "utf-8")
-            return ToolAnswer("created")
-        text = place.read_text("utf-8")
-        if text.count(arguments["old_str"]) != 1:
-            return ToolAnswer("old_str must be there exactly once", ok=False)
-        place.write_text(text.replace(arguments["old_str"], arguments["new_str"]), "utf-8")
-        return ToolAnswer("edited")
+        else:
+            text, answer = there.read_text("utf-8") if there else "", "edited"
+            if text.count(arguments["old_str"]) != 1:
+                return ToolAnswer("old_str must be there exactly once", ok=False)
+            text = text.replace(arguments["old_str"], arguments["new_str"])
+        (places[0] / name).parent.mkdir(parents=True, exist_ok=True)
+        (places[0] / name).write_text(text, "utf-8")
+        self.harness.sandbox.give(places[0])
+        return ToolAnswer(answer)
