@@ -18,7 +18,7 @@ def test_affected_is_every_path_backwards_with_the_shortest_distance(
 ) -> None:
     found = impact.affected(Graph(dict.fromkeys(FILES, 1), edges), start)
     reached, layer, steps = set(start), set(start), 0
-    expected = {}
+    expected: dict[str, int] = {}
     while layer:
         steps += 1
         layer = {one for one, imported in edges.items() if imported & layer} - reached

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import grimp
 import pygit2
 import pytest
 
@@ -14,6 +15,7 @@ from bot.rules import impact
 from bot.rules.impact import Graph
 from bot.runners import impact as surveys
 from bot.runners.impact import survey
+from tests.e2e.world import ROOT
 
 
 def tree(folder: Path, files: Mapping[str, str | bytes]) -> tuple[Path, str]:
@@ -59,6 +61,22 @@ def test_python(tmp_path: Path) -> None:
         "tests/test_core.py": ["src/pack/core.py", "tests/conftest.py", "tests/other.py"],
         "tests/other.py": ["json.pyi"],
     }
+
+
+def test_python_s_edges_are_those_of_another_library(tmp_path: Path) -> None:
+    """grimp, which is import-linter's engine, on this project's own packages."""
+    packages = ("bot", "handlers", "schemas")
+    files = {str(path.relative_to(ROOT)): path for one in packages for path in (ROOT / one).rglob("*.py")}
+    found = graph(tmp_path, {name: path.read_bytes() for name, path in files.items()})
+
+    def module(path: str) -> str:
+        return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+    ours = {(module(path), module(one)) for path, imported in found.imports.items() for one in imported}
+    theirs = grimp.build_graph(*packages, cache_dir=None)
+    known = {(one, other) for one in theirs.modules for other in theirs.find_modules_directly_imported_by(one)}
+    sample = {pair for pair in ours if pair[0].startswith("bot.standin.sample")}  # a folder that is no package
+    assert ours - sample == known and len(known) > 500
 
 
 def test_javascript_and_typescript(tmp_path: Path) -> None:
