@@ -63,41 +63,38 @@ def faults(plan: Plan, graph: Graph, before: Mapping[str, set[str]]) -> list[Fau
     """What the tree shows to be wrong with a plan whose patterns are sound; `before` are each task's predecessors."""
     mine = {task.id: owned(task, graph) for task in plan.tasks}
     found = [
-        fault
-        for task in plan.tasks
-        for fault in (*_size(task, mine[task.id], graph), *_kind(task, mine[task.id], graph))
+        one for task in plan.tasks for one in (*_size(task, mine[task.id], graph), *_kind(task, mine[task.id], graph))
     ]
-    found += _missing(plan, graph)
-    return [*found, *_common(plan, mine, before), *_tests(plan, mine, graph, before)]
+    return [*found, *_missing(plan, graph), *_common(plan, mine, before), *_tests(plan, mine, graph, before)]
+
+
+def _fault(rule: str, task: Task, message: str) -> Fault:
+    return Fault(rule=rule, task=task.id, message=f"task {number(task.id)} {message}")
 
 
 def _size(task: Task, mine: Sequence[str], graph: Graph) -> Iterable[Fault]:
-    if len(mine) > task.limits.files:
-        message = (
-            f"task {number(task.id)} owns {len(mine)} files and may change {task.limits.files}: name fewer, or split it"
+    limits, tokens = task.limits, sum(graph.files.get(path, 0) for path in mine) // BYTES_PER_TOKEN
+    if len(mine) > limits.files:
+        what = f"owns {len(mine)} files and may change {limits.files}: name fewer, or split it"
+        yield _fault("too-many-files", task, what)
+    if tokens > limits.tokens:
+        what = (
+            f"owns about {tokens} tokens of text, more than its budget of {limits.tokens}: own fewer files, or split it"
         )
-        yield Fault(rule="too-many-files", task=task.id, message=message)
-    tokens = sum(graph.files.get(path, 0) for path in mine) // BYTES_PER_TOKEN
-    if tokens > task.limits.tokens:
-        what = f"task {number(task.id)} owns about {tokens} tokens of text, more than the {task.limits.tokens} of its budget"
-        yield Fault(rule="too-many-tokens", task=task.id, message=f"{what}: own fewer files, or split it")
+        yield _fault("too-many-tokens", task, what)
 
 
 def _kind(task: Task, mine: Sequence[str], graph: Graph) -> Iterable[Fault]:
-    what = f"task {number(task.id)} is a {task.kind}"
     if task.kind == "bugfix" and not task.checks:
-        yield Fault(
-            rule="bugfix-check",
-            task=task.id,
-            message=f"{what} without a check: add one that fails now and passes after",
-        )
+        yield _fault("bugfix-check", task, "is a bugfix without a check: add one that fails now and passes after")
     if task.kind == "refactor" and (touched := [glob for glob in task.owns if _only_tests(glob, mine)]):
-        message = f"{what}, which may not edit tests, but owns {some(touched)}: leave them out, or make it a feature"
-        yield Fault(rule="refactor-tests", task=task.id, message=message)
-    code = [path for path in mine if task.kind == "docs" and _code(path, graph)]
-    if code:
-        message = f"{what} task, which may not touch code, but owns {some(code)}: name the pages, or make it a feature"
-        yield Fault(rule="docs-code", task=task.id, message=message)
+        what = (
+            f"is a refactor, which may not edit tests, but owns {some(touched)}: leave them out, or make it a feature"
+        )
+        yield _fault("refactor-tests", task, what)
+    if code := [path for path in mine if task.kind == "docs" and _code(path, graph)]:
+        what = f"is a docs task, which may not touch code, but owns {some(code)}: name the pages, or make it a feature"
+        yield _fault("docs-code", task, what)
 
 
 def _code(path: str, graph: Graph) -> bool:
@@ -117,8 +114,8 @@ def _missing(plan: Plan, graph: Graph) -> Iterable[Fault]:
     for task in plan.tasks:
         for path in filter(globs.literal, task.reads):
             if path not in graph.files and all(globs.disjoint(path, glob) for glob in made):
-                message = f"task {number(task.id)} reads {path!r}, which does not exist and which no task makes"
-                yield Fault(rule="reads-nothing", task=task.id, message=f"{message}: {_instead(path, graph.files)}")
+                what = f"reads {path!r}, which does not exist and which no task makes: {_instead(path, graph.files)}"
+                yield _fault("reads-nothing", task, what)
 
 
 def _instead(path: str, files: Iterable[str]) -> str:
@@ -144,8 +141,7 @@ def _common(plan: Plan, mine: Mapping[str, Sequence[str]], before: Mapping[str, 
             late = {o for o, files in mine.items() if any(not folder or f.startswith(f"{folder}/") for f in files)}
             if missing := late - before[task.id] - {task.id}:
                 numbers = ", ".join(number(one.id) for one in plan.tasks if one.id in missing)
-                message = f"task {number(task.id)} owns {path!r}, as others may need to: put it after them ({numbers})"
-                yield Fault(rule="shared", task=task.id, message=message)
+                yield _fault("shared", task, f"owns {path!r}, as others may need to: put it after them ({numbers})")
                 break
 
 
@@ -158,9 +154,7 @@ def _tests(
         ordered = other.id in before[task.id] or task.id in before[other.id]
         if task.kind == "refactor" and ordered:
             continue
-        pairs = (
-            (path, test) for path in mine[task.id] for test in graph.tests_of.get(path, ()) if test in sets[other.id]
-        )
+        pairs = ((path, one) for path in mine[task.id] for one in graph.tests_of.get(path, ()) if one in sets[other.id])
         if pair := next((pair for pair in pairs if pair[1] not in sets[task.id]), None):
             what = f"task {number(task.id)} owns {pair[0]!r} but task {number(other.id)} its test {pair[1]!r}"
             yield Fault(rule="tests-apart", task=other.id, message=f"{what}: give both to one task")
