@@ -33,7 +33,7 @@ HOSTILE = {
     "a.go": ['"' * N, "_ " * 2000, "/" * N],
     "a.c": ["#include " + "<" * N, '#include "' + "../" * 1300 + '"'],
 }
-SETTINGS = ["/*" * 200_000, '"' * 400_000, ",  " * 150_000, '{"a": "' + "\\" * 400_000, '{"compilerOptions": ' * 1000]
+SETTINGS = ["/* " * 150_000, '"' * 400_000, ",  " * 150_000, '{"a": "' + "\\" * 400_000, '{"compilerOptions": ' * 1000]
 
 
 @pytest.mark.parametrize("path", HOSTILE)

@@ -294,7 +294,7 @@ def test_what_is_remembered_is_what_would_be_read(tmp_path: Path, monkeypatch: p
     fresh = memory.read_bytes().splitlines()[len(lines) :]
     assert len(list(filter(None, fresh))) == 3, "only what is new was read (the same text in another language is)"
     # Cut in the middle of a line, as by a kill or a full disk, with another's lines behind; and altogether strange.
-    memory.write_bytes(memory.read_bytes()[: len(b"\n".join(lines)) // 2] + b"\n\n\xff\xfe {}\n1python" + b"x" * 99)
+    memory.write_bytes(b"\n".join(lines[:25])[:-3] + b"\n\n\xff\xfe {}\n1python" + b"x" * 99)
     assert survey(git_dir, changed, memory) == warm
     assert survey(git_dir, changed, memory) == warm
     monkeypatch.setattr(surveys, "MAX_MEMORY", 10)
