@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 _LANGUAGES: Final = {
@@ -31,6 +32,7 @@ class Source(NamedTuple):
     mentions: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=2**17)
 def language(path: str) -> str | None:
     """By the file's ending; None for what is no source code that we can follow."""
     return _BY_ENDING.get(posixpath.splitext(path)[1][1:].lower())
