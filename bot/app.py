@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -21,16 +22,19 @@ from bot.github.app import GitHubApp
 from bot.github.catchup import catch_up
 from bot.github.ci import GitHubCi, Place
 from bot.github.forge import KINDS, Forge
-from bot.github.people import GitHubConfirmer, GitHubPeople
+from bot.github.landing import GitHubLanding
+from bot.github.people import GitHubConfirmer, GitHubPeople, ReviewReader
 from bot.github.read import RepositoryReader
 from bot.github.remote import Mirrors
 from bot.github.tokens import Keeper
 from bot.loop import Loop
 from bot.merge.lander import Lander
+from bot.merge.rollback import RollbackPerformer
 from bot.merge.trial import TrialPerformer
 from bot.metrics import Metrics
 from bot.pipeline import prompts
 from bot.ports import Clock, Faults, Harness, Remote, no_faults
+from bot.rules import policy
 from bot.runners.checks import SandboxChecker
 from bot.runners.environment import Environments
 from bot.runners.harnesses.copilot import CopilotHarness
@@ -39,6 +43,7 @@ from bot.runners.layers import Trees
 from bot.runners.performer import AgentRuns, RunCanceller
 from bot.runners.sandbox import Sandbox, area_for, emptied, stage, tools_for
 from bot.store.store import SqliteStore, open_store
+from schemas.policy import ServerPolicy
 from schemas.settings import Provider, Settings
 
 log = logging.getLogger("interlock.app")
@@ -110,10 +115,22 @@ def checked(settings: Settings) -> tuple[int, Path, str]:
     return settings.app_id, settings.private_key_file, secret
 
 
+def policy_of(settings: Settings) -> ServerPolicy:
+    """The server's policy. Raises Misconfigured naming its first wrong key."""
+    try:
+        found = policy.read_server(settings.policy.read_bytes()) if settings.policy else ServerPolicy()
+    except OSError as error:
+        raise Misconfigured(f"POLICY cannot be read: {error}") from None
+    if isinstance(found, str):
+        raise Misconfigured(f"POLICY {settings.policy}: {found}")
+    return found
+
+
 @contextlib.asynccontextmanager
 async def running(settings: Settings, ports: Ports, provider: Provider | None) -> AsyncIterator[Addresses]:
     """The whole server until the block ends. Raises Misconfigured before anything is touched."""
     app_id, key, secret = checked(settings)
+    server_policy = policy_of(settings)
     clock, faults = ports.clock, ports.faults
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     sandbox = Sandbox(settings.sandbox, area_for(settings.data_dir.resolve()))
@@ -141,11 +158,12 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
             harness=harness, remotes=mirrors.remote, area=sandbox.area, trees=trees, environments=environments, checker=checker,
             logs=settings.data_dir / "logs", clock=clock, faults=faults, write_prompt=prompts.write,
         )  # fmt: skip
+        place = partial(place_of, store, mirrors)
         lander = Lander(
             queue=store, remote=lambda lane: remote_of(store, mirrors, lane), checker=checker, clock=clock,
             owner=store.owner, confirmer=GitHubConfirmer(app, people, store.ticket), faults=faults,
             driver=settings.merge_driver, prober=SandboxChecker(sandbox, trees, environments, clock),
-            ci=GitHubCi(app, lambda lane: place_of(store, mirrors, lane)),
+            ci=GitHubCi(app, place), landing=GitHubLanding(app, place, store.ticket, clock),
             on_step=lambda _, event: metrics.lane_steps.labels(event.kind).inc(),
         )  # fmt: skip
         loop = Loop(
@@ -153,8 +171,10 @@ async def running(settings: Settings, ports: Ports, provider: Provider | None) -
             slots=settings.runners,
             translate=lambda event, payload: handlers.translate(event, payload, slug=app.slug, app_id=app_id),
             performers=[
-                *(Forge(app, faults, kinds) for kinds in KINDS), RepositoryReader(app, people, mirrors.remote),
-                TrialPerformer(mirrors.remote, store.open_tickets), RunCanceller(runs), runs,
+                *(Forge(app, faults, kinds) for kinds in KINDS), 
+                RepositoryReader(app, people, mirrors.remote, server_policy),
+                TrialPerformer(mirrors.remote, store.open_tickets), RollbackPerformer(mirrors.remote), ReviewReader(app),
+                RunCanceller(runs), runs,
             ],
         )  # fmt: skip
 
@@ -193,7 +213,7 @@ async def remote_of(store: SqliteStore, mirrors: Mirrors, lane: str) -> Remote:
 async def place_of(store: SqliteStore, mirrors: Mirrors, lane: str) -> Place:
     """The repository whose lane it is, as its newest ticket says. Raises Transient if no ticket is known."""
     repo_id = int(lane.split(":", 1)[0])
-    known = [ticket for ticket in await store.tickets() if ticket.repo.id == repo_id]
+    known = await store.open_tickets(repo_id) or [one for one in await store.tickets() if one.repo.id == repo_id]
     if not known:
         raise Transient(f"no ticket of repository {repo_id} is known")
     newest = max(known, key=lambda ticket: ticket.opened_at)

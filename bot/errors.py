@@ -3,7 +3,7 @@
 InterlockError
 ├── Rejected        tell the person; trying again changes nothing
 ├── Transient       try later
-│   └── Away        GitHub does not answer, or asks us to wait: tried for ever
+│   └── Away        GitHub does not answer, or asks us to wait, or the App is suspended: tried for ever
 ├── Stale           somebody else moved first: reload and decide again
 └── Misconfigured   the operator must mend something; the message says what
 """

@@ -90,7 +90,8 @@ class Loop:
                 continue
             try:
                 payload = _readable(delivery.body)
-                events = [await self._stamp(item) for item in self.translate(delivery.event, payload)]
+                found = self.translate(delivery.event, payload)
+                events = [await self._stamp(item, f"{delivery.guid}:{at}") for at, item in enumerate(found)]
             except Transient as error:
                 until = self.clock.wall() + timedelta(seconds=error.retry_after or POSTPONED_SECONDS)
                 await self.store.postpone_delivery(delivery.seq, str(error), until)
@@ -103,12 +104,14 @@ class Loop:
             if events:
                 self.events.set()
 
-    async def _stamp(self, item: Addressed) -> Addressed:
-        """Ask GitHub what the person behind an event may do, now. Not asked where there is no ticket to decide on."""
+    async def _stamp(self, item: Addressed, key: str) -> Addressed:
+        """Ask GitHub what the person behind an event may do, now. Not asked where there is no ticket to decide on.
+        `key` is for an event that has none of its own."""
+        item = item if item.key else item.model_copy(update={"key": key})
         event, to = item.event, item.to
         if to is None or item.repo is None or not isinstance(event, Act):
             return item
-        if not isinstance(event, IssueLabelled) and not await self.store.awaited(to):
+        if not isinstance(event, IssueLabelled) and not await self.store.awaited(to, late=event.late):
             return item
         permission = await self.people.permission(item.repo, item.installation, event.by)
         by = event.by.model_copy(update={"permission": permission})

@@ -119,8 +119,8 @@ class Store(Protocol):
     async def refuse(self, lease: Lease, error: str, now: datetime) -> None:
         """Give the effect up now: the ticket gets `EffectGaveUp`."""
 
-    async def awaited(self, to: Address) -> bool:
-        """Whether an event for this issue has a ticket, open or about to be opened by an event before it."""
+    async def awaited(self, to: Address, *, late: bool = False) -> bool:
+        """Whether an event for this issue has a ticket: open, about to be opened by an event before it, or (`late`) over."""
 
 
 class CheckVerdict(NamedTuple):
@@ -174,9 +174,10 @@ class Queue(Protocol):
 
 # --- git and checks --------------------------------------------------------------------------------------------------
 class PushResult(NamedTuple):
-    """What a push seemed to do; only reading back decides. `refused` carries the remote's own sentence."""
+    """What a push seemed to do; only reading back decides. `refused` carries the remote's own sentence; `closed`, too: the
+    branch's rules forbid it, and whoever may change them may lift it."""
 
-    status: Literal["ok", "stale", "refused", "unknown"]
+    status: Literal["ok", "stale", "refused", "closed", "unknown"]
     message: str = ""
 
 

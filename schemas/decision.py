@@ -20,6 +20,10 @@ class Decision(Frozen):
     release: tuple[tuple[str, str], ...] = ()
     """(entry id, who released it)."""
     withdraw: tuple[str, ...] = ()
+    again: bool = False
+    """GitHub listens again: what waits for it is due now, and what it refused to post is tried once more."""
+    priority: int | None = None
+    """What the ticket's open entries have from now on."""
     why: str
 
 

@@ -19,7 +19,9 @@ class _Effect(Kinded):
 
 
 class ReadRepository(_Effect, kind="read_repository"):
-    """Fetch the default branch; read policy and outline."""
+    """Fetch a branch and read its policy and outline: the default branch, or what `base_ref` is called today."""
+
+    base_ref: str = ""
 
 
 class PostComment(_Effect, kind="post_comment"):
@@ -66,6 +68,13 @@ class OpenPullRequest(_Effect, kind="open_pull_request"):
     body: str
 
 
+class ReadReview(_Effect, kind="read_review"):
+    """Read the line comments of a review."""
+
+    number: int
+    review: int
+
+
 class CloseIssue(_Effect, kind="close_issue"):
     """Close the issue as completed."""
 
@@ -110,8 +119,23 @@ class TrialCompose(_Effect, kind="trial_compose"):
     trial: int
     fork: Sha
     tip: Sha
+    branch: str = ""
+    base_ref: str
+    approved: tuple[Sha, Sha] | None = None
+    """Fork and tip of what was approved last: what differs from it is told."""
+
+
+class TakeBack(_Effect, kind="take_back"):
+    """Make the change request that takes the commits of the ticket `of` out of `base` (None: the branch's head today);
+    answered like a run of `task`."""
+
+    of: Name
+    task: Task
+    attempt: int
+    base: Sha | None
     base_ref: str
 
 
-OnGitHub = PostComment | UpdateStatus | PublishCheck | OpenPullRequest | CloseIssue
-Effect = Annotated[ReadRepository | OnGitHub | RunAgent | CancelRuns | TrialCompose, Field(discriminator="kind")]
+OnGitHub = PostComment | UpdateStatus | PublishCheck | OpenPullRequest | CloseIssue | ReadReview
+OfGit = TrialCompose | TakeBack
+Effect = Annotated[ReadRepository | OnGitHub | RunAgent | CancelRuns | OfGit, Field(discriminator="kind")]

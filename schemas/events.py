@@ -4,30 +4,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.acts import Act as Act
+from schemas.acts import ButtonPressed as ButtonPressed
+from schemas.acts import CheckRerequested as CheckRerequested
+from schemas.acts import CommentAdded as CommentAdded
+from schemas.acts import DatedAct as DatedAct
+from schemas.acts import IssueEdited as IssueEdited
+from schemas.acts import PlaceChanged as PlaceChanged
+from schemas.acts import PullRequestReopened as PullRequestReopened
+from schemas.acts import ReviewRead as ReviewRead
+from schemas.acts import ReviewSubmitted as ReviewSubmitted
+from schemas.acts import RollbackAsked as RollbackAsked
+from schemas.acts import TicketEvent as TicketEvent
 from schemas.agent import Usage
-from schemas.base import Evidence, Frozen, Instant, Kinded, Person, RepoRef, Sha
+from schemas.base import Evidence, Frozen, Instant, Person, RepoRef, Sha
 from schemas.change_request import ChangeRequest
-from schemas.lane import EntryState, ErrorClass
+from schemas.lane import EntryState, ErrorClass, Way
 from schemas.plan import Fault, Plan, Question, Scope
 from schemas.policy import Policy
-
-
-class TicketEvent(Kinded):
-    """What all events have. `ticket` is filled in by the inbox when the event arrives with an address instead."""
-
-    ticket: str = ""
-
-
-class Act(TicketEvent):
-    """What a person did. The loop asks GitHub what `by` may do before the event is decided on."""
-
-    by: Person
-
-
-class DatedAct(Act):
-    """What a person did, with GitHub's time for it."""
-
-    at: Instant
 
 
 class AgentEvent(TicketEvent):
@@ -76,22 +70,6 @@ class IssueClosed(Act, kind="issue_closed"):
     how: Literal["closed", "deleted", "transferred"] = "closed"
 
 
-class CommentAdded(DatedAct, kind="comment_added"):
-    """A new comment on the issue or its pull request (edits never count)."""
-
-    comment: int
-    body: str
-
-
-class ReviewSubmitted(DatedAct, kind="review_submitted"):
-    """A pull-request review."""
-
-    review: int
-    state: Literal["approved", "changes_requested", "commented", "dismissed"]
-    head: Sha
-    body: str = ""
-
-
 class PullRequestClosed(Act, kind="pull_request_closed"):
     """The pull request was closed by somebody else than us, merged or not."""
 
@@ -114,14 +92,8 @@ class BaseMoved(TicketEvent, kind="base_moved"):
     head: Sha
     forced: bool = False
     by: str = ""
-
-
-class ButtonPressed(DatedAct, kind="button_pressed"):
-    """A button on one of our check runs; `identifier` is the button's, `about` the check run's external id."""
-
-    identifier: str
-    about: str = ""
-    head: Sha
+    policy: bool = False
+    """Whether the push may have changed the policy file."""
 
 
 # --- outcomes (performers) -------------------------------------------------------------------------------------------
@@ -196,6 +168,8 @@ class PullRequestOpened(TicketEvent, kind="pull_request_opened"):
 
     number: int
     head: Sha
+    at: Instant | None = None
+    """GitHub's time of the change, if it was there before."""
 
 
 class TrialComposed(TicketEvent, kind="trial_composed"):
@@ -206,6 +180,10 @@ class TrialComposed(TicketEvent, kind="trial_composed"):
     onto: Sha
     digest: str
     clean: bool
+    shifted: bool = False
+    """It is clean, but its patch against the base's head has another digest."""
+    interdiff: str = ""
+    """How the patch differs from the one that was approved last."""
     evidence: Evidence | None = None
     rival: str = ""
     """An open ticket, already asked to be reviewed, with which the tip conflicts."""
@@ -231,6 +209,7 @@ class EntryLanded(EntryEvent, kind="entry_landed"):
     digest: str = ""
     verdict: str = ""
     onto: Sha | None = None
+    way: Way = "push"
     dropped: tuple[tuple[str, Evidence], ...] = ()
 
 
@@ -249,10 +228,11 @@ class EntryReopened(EntryEvent, kind="entry_reopened"):
 
 
 class LaneStopped(TicketEvent, kind="lane_stopped"):
-    """The lane is frozen or paused; nothing of this ticket lands until it is open again."""
+    """Nothing of this ticket lands for now, and why: the lane is frozen or paused, or GitHub must do something. `ask`: people."""
 
     lane: str
     why: str
+    ask: bool = False
 
 
 class LaneOpened(TicketEvent, kind="lane_opened"):
@@ -268,25 +248,28 @@ class Ticked(TicketEvent, kind="ticked"):
     at: Instant
 
 
-OnIssues = IssueLabelled | IssueUnlabelled | IssueClosed | CommentAdded
-OnBranches = ReviewSubmitted | PullRequestClosed | BranchPushed | BaseMoved | ButtonPressed
+OnIssues = IssueLabelled | IssueUnlabelled | IssueClosed | IssueEdited | CommentAdded | RollbackAsked
+OnPulls = ReviewSubmitted | PullRequestClosed | PullRequestReopened | ButtonPressed | CheckRerequested
+OnBranches = BranchPushed | BaseMoved | PlaceChanged
 OfAgents = QuestionsAsked | ScopeSubmitted | PlanSubmitted | AgentDeclined | AgentFailed | RunSucceeded | RunFailed
 OfTheQueue = EntryLanded | EntryReturned | EntryReopened | LaneStopped | LaneOpened
-OfTheRest = RepositoryRead | RepositoryRefused | PullRequestOpened | TrialComposed | EffectGaveUp | Ticked
-Event = Annotated[OnIssues | OnBranches | OfAgents | OfTheQueue | OfTheRest, Field(discriminator="kind")]
+OfTheRest = RepositoryRead | RepositoryRefused | PullRequestOpened | ReviewRead | TrialComposed | EffectGaveUp | Ticked
+Event = Annotated[OnIssues | OnPulls | OnBranches | OfAgents | OfTheQueue | OfTheRest, Field(discriminator="kind")]
 
 
 class Address(Frozen):
-    """Whom an event is for, before the inbox has found the ticket: an issue of a repository, or all on a base ref."""
+    """Whom an event is for, before the inbox has found the ticket: an issue of a repository, all open tickets on a base
+    ref, all of a repository, or (`installation` set) all that an installation of the App works for."""
 
-    repo_id: int
+    repo_id: int = 0
+    installation: int = 0
     issue: int | None = None
     generation: int | None = None
     base_ref: str | None = None
 
 
 class Addressed(Frozen):
-    """An event on its way into the inbox; `key` makes a repeat the same event.
+    """An event on its way into the inbox; `key` makes a repeat the same event (empty: the delivery's own id does).
 
     `repo` and `installation` say where to ask what the person behind it may do.
     """

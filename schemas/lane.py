@@ -9,8 +9,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.acts import Unreachable as Unreachable
 from schemas.base import CheckCommand, CiCheck, Environment, Evidence, Frozen, Glob, Instant, Kinded, Sha
 from schemas.change_request import ChangeRequest
+from schemas.landing import HeadRead as HeadRead
+from schemas.landing import Intent as Intent
+from schemas.landing import Merging as Merging
+from schemas.landing import QueueRead as QueueRead
+from schemas.landing import Wanted
+from schemas.landing import Way as Way
 
 
 class LaneState(StrEnum):
@@ -113,6 +120,7 @@ class NewEntry(Frozen):
     checks: tuple[CheckCommand, ...] = ()
     ci: tuple[CiCheck, ...] = ()
     ci_minutes: int = 60
+    landing: Wanted = "auto"
     rungs: Rungs = Rungs()
     environment: Environment = Environment()
     priority: int = 0
@@ -156,16 +164,8 @@ class Carriage(Frozen):
     """For a series: what the ticket's own branch was on the remote, which is moved first."""
     dropped: tuple[tuple[str, Evidence], ...] = ()
     """For a rebase: the change requests that no longer fit, each with its conflict."""
-
-
-class Intent(Frozen):
-    """A push that will be made: moved by compare-and-swap, settled only by reading the remote back."""
-
-    ref: str
-    expected_old: Sha | None
-    new_oid: Sha
-    settled: bool = False
-    force: bool = False
+    removal: str = ""
+    """For GitHub's merge queue: the last time that it let go of the pull request before we asked; a later one is news."""
 
 
 class Search(Frozen):
@@ -198,9 +198,10 @@ class Train(Frozen):
     search: Search = Search()
     verdict: str = ""
     ci_since: Instant | None = None
-    """Since when the repository's CI has been waited for, for the prefix that is asked now."""
+    """Since when the repository's CI (for the prefix that is asked now) or GitHub's merge queue has been waited for."""
     ci_asked: tuple[tuple[str, str], ...] = ()
     """Which of its checks were asked to run once more there, each with the result that it had then."""
+    way: Way = "push"
     intents: tuple[Intent, ...] = ()
 
 
@@ -274,23 +275,18 @@ class Checked(Kinded, kind="checked"):
 
 
 class Confirmed(Kinded, kind="confirmed"):
-    """Approvals and permissions were read again; refused entries leave the train, with the reason."""
+    """Approvals and permissions were read again; refused entries leave the train, with the reason.
+
+    `way` is how the rest lands. `made`: for each composed commit the one that GitHub made and signed of it. `removals`: see
+    Carriage.removal. `refusal`: the way is closed, which is nobody's fault, and why.
+    """
 
     refused: tuple[tuple[str, str], ...] = ()
     unknown: str = ""
-
-
-class HeadRead(Kinded, kind="head_read"):
-    """The remote was read back after a push (or after a restart with a prepared intent).
-
-    `contains`: the intent's commit is the remote's head or one of its ancestors. `refusal` is the remote's
-    own sentence when its rules rejected the push.
-    """
-
-    ref: str
-    head: Sha | None
-    contains: bool
+    way: Way = "push"
+    made: tuple[tuple[Sha, Sha], ...] = ()
+    removals: tuple[tuple[str, str], ...] = ()
     refusal: str = ""
 
 
-LaneEvent = Annotated[Composed | Checked | Confirmed | HeadRead, Field(discriminator="kind")]
+LaneEvent = Annotated[Composed | Checked | Confirmed | HeadRead | QueueRead | Unreachable, Field(discriminator="kind")]

@@ -68,24 +68,57 @@ class PayloadCheckRun(Frozen):
     id: int
     head_sha: str
     external_id: str | None = None
+    completed_at: str | None = None
     app: int | None = Field(default=None, validation_alias=AliasPath("app", "id"))
 
 
+class PayloadCheckSuite(Frozen):
+    """check-suite."""
+
+    id: int
+    head_sha: str
+    head_branch: str | None = None
+    updated_at: str | None = None
+    app: int | None = Field(default=None, validation_alias=AliasPath("app", "id"))
+
+
+class PayloadCommit(Frozen):
+    """A commit of a push, with the paths that it changed."""
+
+    added: tuple[str, ...] = ()
+    modified: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class InstallationPayload(Frozen):
+    """A body of installation and installation_repositories, which have no repository of their own."""
+
+    action: str
+    sender: PayloadUser
+    installation: int = Field(validation_alias=AliasPath("installation", "id"))
+    repositories_added: tuple[RepoRef, ...] = ()
+    repositories_removed: tuple[RepoRef, ...] = ()
+
+
 class Payload(Frozen):
-    """Any webhook body that concerns us."""
+    """Any other webhook body that concerns us."""
 
     action: str = ""
     repository: RepoRef
     sender: PayloadUser
     installation: int = Field(default=0, validation_alias=AliasPath("installation", "id"))
+    default_branch_was: str = Field(default="", validation_alias=AliasPath("changes", "default_branch", "from"))
     issue: PayloadIssue | None = None
     label: str = Field(default="", validation_alias=AliasPath("label", "name"))
     comment: PayloadComment | None = None
     pull_request: PayloadPull | None = None
     review: PayloadReview | None = None
     check_run: PayloadCheckRun | None = None
+    check_suite: PayloadCheckSuite | None = None
+    changes: dict[str, object] = Field(default_factory=dict)
     button: str = Field(default="", validation_alias=AliasPath("requested_action", "identifier"))
     ref: str = ""
     before: str = ""
     after: str = ""
     forced: bool = False
+    commits: tuple[PayloadCommit, ...] = ()

@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.base import CheckCommand, CiCheck, Described, Environment, Glob
+from schemas.landing import Wanted
 from schemas.plan import Limits
 
 WhoMay = Literal["admin", "write"]
+POLICY_PATH = ".github/interlock.yml"
 
 
 class PolicyCheck(CheckCommand):
@@ -68,6 +70,8 @@ class Attempts(Described):
 class Policy(Described):
     """Everything a maintainer may set. Unknown keys are refused with their name."""
 
+    pause: Annotated[str, Field(max_length=300)] = ""
+    """why nothing may start or land here for now; taking the key away lets everything go on"""
     trigger: WhoMay = "write"
     """the permission that labelling, answering and commands need"""
     questions: Questions = Questions()
@@ -92,8 +96,22 @@ class Policy(Described):
     models: Models = Models()
     merge: Literal["rebase", "squash"] = "rebase"
     """how an approved ticket lands on the base branch"""
+    landing: Wanted = "auto"
+    """the way onto a protected base branch: push (the App may bypass the rules), api (commits that GitHub makes and signs),
+    merge_queue (GitHub's own); auto takes what the branch's rules ask for"""
     rungs: Literal["line", "safe", "driver"] = "line"
     """how far a conflict may climb before its author is asked: git's line merge; changes that only touch, and union files;
     the operator's merge driver. What a higher rung merged lands only behind a green check"""
     union: tuple[Glob, ...] = ()
     """files in which both sides' lines are kept, ours first (from rung safe on)"""
+
+
+class ServerPolicy(Described):
+    """The operator's, over all repositories: the file that the setting POLICY names. Read when the server starts."""
+
+    defaults: Policy = Policy()
+    """what holds where a repository's own policy says nothing"""
+    ceilings: Policy = Policy()
+    """what no repository may loosen; where its own policy is stricter, that holds. Lists are added to"""
+    models: tuple[str, ...] = ()
+    """the models that repositories may name; none: any"""

@@ -35,8 +35,14 @@ class Settings(Described):
     """the App's private key, a .pem file"""
     webhook_secret: SecretStr = SecretStr("")
     """what GitHub signs deliveries with"""
+    webhook_secret_file: Path | None = None
+    """a file with that secret instead"""
     api_token: SecretStr = SecretStr("")
     """opens the admin listener from outside of loopback, and is needed for commands to it from anywhere"""
+    api_token_file: Path | None = None
+    """a file with that token instead"""
+    policy: Path | None = None
+    """a file with the defaults and ceilings of all repositories' policies (docs/policy.md)"""
     runners: Annotated[int, Field(ge=1, le=64)] = 4
     """agent runs at the same time"""
     harness: Literal["copilot", "scripted"] = "copilot"

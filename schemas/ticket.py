@@ -1,11 +1,16 @@
 """The ticket: our record of one GitHub issue under work, one row, decided on as a whole."""
 
+from datetime import timedelta
 from enum import StrEnum
 
 from schemas.agent import Usage
 from schemas.base import Evidence, Frozen, Instant, Name, Person, RepoRef, Sha
+from schemas.landing import Way
 from schemas.plan import Answer, Fault, Plan, PlanApproval, Question, Scope, Task
 from schemas.policy import Policy
+
+SILENCE = timedelta(minutes=5)
+"""After how long without news a ticket says what it waits on."""
 
 
 class TicketState(StrEnum):
@@ -72,10 +77,13 @@ class TaskProgress(Frozen):
 
 
 class PullRequest(Frozen):
-    """The ticket's pull request and the head that it shows."""
+    """The ticket's pull request and the head that it shows, since when by GitHub's clock (None: it was opened with it)."""
 
     number: int
     head: Sha
+    closed: bool = False
+    """By hand, without a merge."""
+    at: Instant | None = None
 
 
 class Approval(Frozen):
@@ -88,10 +96,18 @@ class Approval(Frozen):
     at: Instant
 
 
+class Objection(Frozen):
+    """A review that asks for changes, until its author approves or it is dismissed."""
+
+    by: Person
+    review: int
+    body: str = ""
+
+
 class Ticket(Frozen):
     """The aggregate. `base` is where its branch forks from, `tip` its branch's head, `digest` the tip's patch digest.
 
-    `resume` is the state that a stopped ticket goes back to; `wake_at` is when the loop sends `Ticked`.
+    `resume` is the state that a stopped ticket goes back to; `wake_at` is when its stage wants to hear `Ticked`.
     """
 
     schema_version: int = 1
@@ -133,13 +149,41 @@ class Ticket(Frozen):
     usage: Usage = Usage()
     pull_request: PullRequest | None = None
     approvals: tuple[Approval, ...] = ()
+    objections: tuple[Objection, ...] = ()
+    look_again: tuple[Person, ...] = ()
+    """Whose approval no longer counts, until they have been asked anew."""
+    hasty: tuple[int, ...] = ()
+    """Who was told, for this tip, that an approval came too soon after it was pushed."""
+    approved: tuple[Sha, Sha] | None = None
+    """Fork and tip of what was approved last, and how today's patch differs from it."""
+    interdiff: str = ""
+    pushed_by: tuple[int, ...] = ()
+    """The people, by id, who pushed to the branch."""
+    edited_by: str = ""
+    """Who changed the issue's text after it was taken on; the change is not read."""
+    priority: int = 0
+    rolls_back: str = ""
+    """The ticket whose landed commits this one takes back, by code."""
     waits_for: str = ""
     note: str = ""
     trial: int = 0
     trial_running: bool = False
     rebasing: bool = False
     landed: tuple[Sha, ...] = ()
+    landed_by: Way = "push"
     wake_at: Instant | None = None
+    suspended: bool = False
+    """GitHub lets the App do nothing here for now."""
+    rereading: bool = False
+    """The policy or the base's name may have changed: nothing starts or lands before both are read again."""
+    branch_lost: bool = False
+    """Its branch was deleted or moved by force, and is not back where it was."""
+    notice: str = ""
+    """What happened around the ticket, for people to know."""
+    since: Instant | None = None
+    """When what people see of the ticket last changed."""
+    silent: bool = False
+    """Whether it has said that it still waits."""
 
     @property
     def branch(self) -> str:
@@ -158,6 +202,28 @@ class Ticket(Frozen):
         return f"{self.repo.id}:refs/heads/{self.base_ref}"
 
     @property
+    def on_hold(self) -> bool:
+        """Whether nothing of it may start or land for now."""
+        return self.suspended or self.rereading or bool(self.policy.pause)
+
+    @property
+    def speaks_at(self) -> Instant | None:
+        """When it says what it waits on, unless there is news before; None while it is a person's turn."""
+        working = self.state in _WORKING and self.since is not None and not self.silent
+        return self.since + SILENCE if self.since and working else None
+
+    @property
+    def next_wake(self) -> Instant | None:
+        """When the loop sends `Ticked`."""
+        return min((at for at in (self.wake_at, self.speaks_at) if at), default=None)
+
+    @property
     def open(self) -> bool:
         """Whether anything may still happen without a new label."""
         return self.state not in (TicketState.DONE, TicketState.DECLINED, TicketState.CANCELLED)
+
+
+_WORKING = (
+    TicketState.OPENED, TicketState.CLARIFYING, TicketState.PLANNING, TicketState.BUILDING, TicketState.TRIALING,
+    TicketState.LANDING,
+)  # fmt: skip

@@ -39,7 +39,7 @@ def run(about: Any, app: Any = None) -> dict[str, Any]:
 def test_a_label_carries_the_issue_and_says_nothing_about_permission() -> None:
     claimed = {**ALICE, "permission": "admin"}
     (found,) = translated("issues", "labeled", claimed, issue=ISSUE, label={"name": "interlock", "color": "fff"})
-    assert found.key == "issues:labeled:5:interlock:2026-01-02T03:04:05+00:00"
+    assert found.key == "issues:labeled:5:interlock:1:2026-01-02T03:04:05+00:00"
     assert found.to == e.Address(repo_id=7, issue=12)
     assert isinstance(found.event, e.IssueLabelled)
     assert (found.event.installation, found.event.body, found.event.repo.full_name) == (3, "", "octo/app")
@@ -94,13 +94,54 @@ def test_a_button_is_for_the_ticket_in_its_external_id(about: Any, issue: int | 
     assert not translated("check_run", "requested_action", check_run=run(about, {"id": 2}), requested_action=button)
 
 
+def test_a_press_is_one_for_each_person_and_each_time_the_run_completes() -> None:
+    def key(sender: Any = ALICE, **more: Any) -> str:
+        at = {"completed_at": AT, **more}
+        (found,) = translated("check_run", "requested_action", sender, check_run={**run("octo/app#12/3@x"), **at},
+                              requested_action={"identifier": "retry"})  # fmt: skip
+        assert isinstance(found.event, e.ButtonPressed) and found.event.by.permission is None and found.event.late
+        return found.key
+
+    bob = {**ALICE, "id": 4, "login": "bob"}
+    assert key() == key() and len({key(), key(bob), key(completed_at="2026-01-02T03:04:06Z")}) == 3
+
+
+def test_what_is_ours_may_be_asked_for_anew() -> None:
+    (one,) = translated("check_run", "rerequested", check_run=run("octo/app#12~2/3@x"))
+    assert isinstance(one.event, e.CheckRerequested) and one.to == e.Address(repo_id=7, issue=12, generation=2)
+    suite = {"id": 21, "head_sha": A, "head_branch": "interlock/12", "updated_at": AT, "app": {"id": 1}}
+    (all_of_them,) = translated("check_suite", "rerequested", check_suite=suite)
+    assert all_of_them.event == one.event and all_of_them.to == e.Address(repo_id=7, issue=12, generation=1)
+    for foreign in ({"app": {"id": 2}}, {"head_branch": None}, {"head_branch": "main"}):
+        assert not translated("check_suite", "rerequested", check_suite={**suite, **foreign})
+    assert not translated("check_suite", "requested", check_suite=suite)
+    assert not translated("check_run", "rerequested", check_run=run("octo/app#12", {"id": 2}))
+
+
+def test_an_edit_of_the_issue_is_told_and_one_of_a_comment_is_nothing() -> None:
+    (found,) = translated("issues", "edited", issue=ISSUE, changes={"body": {"from": "x"}})
+    assert isinstance(found.event, e.IssueEdited) and found.to == e.Address(repo_id=7, issue=12)
+    assert not translated("issues", "edited", issue=ISSUE, changes={"labels": {}})
+    assert not translated("issues", "edited", OURSELVES, issue=ISSUE, changes={"body": {"from": "x"}})
+    comment = {"id": 9, "body": "/interlock stop", "user": ALICE, "created_at": AT}
+    assert not translated("issue_comment", "edited", issue=ISSUE, comment=comment, changes={"body": {"from": "hi"}})
+
+
 def test_a_push_is_to_a_ticket_s_branch_or_moves_a_base() -> None:
     (found,) = translated("push", None, OURSELVES, ref="refs/heads/interlock/12", before=NOTHING, after=A, forced=True)
-    assert found.to == e.Address(repo_id=7, issue=12, generation=1) and found.key.endswith(f":{NOTHING}:{A}")
+    assert (
+        found.to == e.Address(repo_id=7, issue=12, generation=1) and found.key == ""
+    )  # it may come again, and be another
     assert isinstance(found.event, e.BranchPushed) and found.event.ours and found.event.before is None
     (moved,) = translated("push", ref="refs/heads/main", before=A, after=B, forced=False)
     assert moved.to == e.Address(repo_id=7, base_ref="main") and moved.key == f"push:refs/heads/main:{A}:{B}"
-    assert not translated("push", ref="refs/heads/main", before=A, after=NOTHING)
+    assert isinstance(moved.event, e.BaseMoved) and moved.event.policy  # its body lists no commit: who knows
+    for paths, touched in ((["a.py"], False), ([".github/interlock.yml"], True)):
+        commit = {"added": [], "modified": paths, "removed": []}
+        (moved,) = translated("push", ref="refs/heads/main", before=A, after=B, commits=[commit])
+        assert isinstance(moved.event, e.BaseMoved) and moved.event.policy is touched
+    (gone,) = translated("push", ref="refs/heads/main", before=A, after=NOTHING)
+    assert isinstance(gone.event, e.PlaceChanged) and gone.event.how == "base_deleted"
     assert not translated("push", ref="refs/tags/interlock/12", before=A, after=B)
     for base in ("main", "12", "interlock/12"):  # what CI is to check: no ticket's branch, and nobody's base
         (queue,) = translated("push", None, OURSELVES, ref=f"refs/heads/interlock/queue/{base}", before=A, after=B)
@@ -114,3 +155,49 @@ def test_what_we_do_not_know_is_nothing_and_what_does_not_fit_is_an_error() -> N
         translated("issues", "closed", {"login": "no id"}, issue=ISSUE)
     with pytest.raises(ValueError):
         translated("issues", "closed", issue={**ISSUE, "number": "twelve"})
+
+
+REPOSITORY = [("renamed", "renamed"), ("transferred", "transferred"), ("archived", "archived"), ("deleted", "deleted")]
+
+
+@pytest.mark.parametrize(("action", "how"), REPOSITORY)
+def test_a_repository_tells_all_its_tickets(action: str, how: str) -> None:
+    (found,) = translated("repository", action, OURSELVES)  # whoever did it
+    assert found.to == e.Address(repo_id=7) and found.key == ""
+    assert isinstance(found.event, e.PlaceChanged) and found.event.how == how
+    assert found.event.repo and found.event.repo.full_name == "octo/app" and found.event.installation == 3
+
+
+def test_only_a_new_default_branch_is_an_edit_that_counts() -> None:
+    assert not translated("repository", "edited", changes={"description": {"from": "old"}})
+    (found,) = translated("repository", "edited", changes={"default_branch": {"from": "main"}})
+    assert isinstance(found.event, e.PlaceChanged) and (found.event.how, found.event.old) == ("default_branch", "main")
+
+
+def test_an_installation_tells_all_that_it_works_for() -> None:
+    body = {"installation": {"id": 3, "created_at": 1_700_000_000}, "sender": ALICE, "repositories": [REPO]}
+    for action, how in (("suspend", "suspended"), ("unsuspend", "unsuspended"), ("deleted", "uninstalled")):
+        (found,) = handlers.translate("installation", {**body, "action": action}, slug="interlock", app_id=1)
+        assert found.to == e.Address(installation=3) and found.repo is None
+        assert isinstance(found.event, e.PlaceChanged) and found.event.how == how
+    lists = {"repositories_removed": [REPO, FORK], "repositories_added": [{**REPO, "id": 9}]}
+    names = [
+        (one.to.repo_id if one.to else 0, one.event.how)
+        for one in handlers.translate(
+            "installation_repositories", {**body, **lists, "action": "removed"}, slug="i", app_id=1
+        )
+        if isinstance(one.event, e.PlaceChanged)
+    ]
+    assert names == [(7, "removed"), (8, "removed"), (9, "added")]
+    assert not handlers.translate("installation", {**body, "action": "created"}, slug="interlock", app_id=1)
+    with pytest.raises(ValueError):
+        handlers.translate("installation", {"action": "suspend", "sender": ALICE}, slug="interlock", app_id=1)
+
+
+def test_a_conversation_is_locked_and_a_pull_request_opened_again() -> None:
+    (locked,) = translated("issues", "locked", issue=ISSUE)
+    assert isinstance(locked.event, e.PlaceChanged) and locked.to == e.Address(repo_id=7, issue=12)
+    assert not translated("issues", "locked", issue={**ISSUE, "pull_request": {"url": "x"}})
+    (opened,) = translated("pull_request", "reopened", pull_request=pull("interlock/12"))
+    assert isinstance(opened.event, e.PullRequestReopened)
+    assert not translated("pull_request", "reopened", OURSELVES, pull_request=pull("interlock/12"))

@@ -16,7 +16,7 @@ from bot.cli.text import echo_json, one_line
 from bot.errors import Misconfigured, Rejected
 from bot.merge.local import LocalRemote
 from bot.merge.objects import Commit, Objects
-from bot.merge.rollback import Inverse, Unwritable, carrying, invert, label, named, request
+from bot.merge.rollback import Inverse, Unwritable, carrying, invert, label, named, refusal, request
 from bot.store.operating import unknown
 from bot.store.store import SqliteStore
 from schemas.change_request import ChangeRequest
@@ -40,8 +40,7 @@ def rollback(
     """Take back a landed change (or OWNER/NAME#N: all commits of a ticket) of a local repository."""
     if place.git_dir is None:
         raise Misconfigured(
-            "a ticket is rolled back by /interlock rollback on its issue, which is not built yet; "
-            "for a local repository name it with --repo"
+            "a ticket is rolled back by the comment /interlock rollback on its issue; for a local repository name it with --repo"
         )
     report = asyncio.run(_run(place, place.git_dir, what, target, check, with_dependants=with_dependants))
     if as_json:
@@ -71,14 +70,10 @@ async def _run(
             "id": None, "state": "refused", "commit": None, "reason": "", "head": head,
             "taken": _listed(inverse.taken), "dependants": _listed(inverse.dependants),
         }  # fmt: skip
-        if inverse.tree == objects.tree_of(head):
-            return {**report, "state": "noop", "reason": "it was rolled back already: nothing of it is left"}
-        if inverse.dependants and not with_dependants:
-            names = ", ".join(label(commit) for commit in inverse.dependants)
-            return {**report, "reason": f"later changes build on it: {names}; --with-dependants takes them as well"}
-        if inverse.tree is None or not inverse.taken:
-            why = inverse.conflict.reason if inverse.conflict else "nothing of it is left to take out"
-            return {**report, "reason": why}
+        if why := refusal(objects, head, inverse, with_dependants=with_dependants):
+            gone = inverse.tree == objects.tree_of(head)
+            way = "; --with-dependants takes them as well" if inverse.dependants and not with_dependants else ""
+            return {**report, "state": "noop" if gone else "refused", "reason": why + ("" if gone else way)}
         change = await _request(store, lane, objects, what, head, inverse)
     landed = await _landed(git_dir, place.database, ref, change, check)
     return {**report, "id": change.id, **landed}

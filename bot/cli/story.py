@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bot.cli.text import one_line
+from bot.rules.landing import BY
 from bot.rules.lane_turn import kind_of
 from bot.store.store import SqliteStore
 from bot.store.trace import Landing, Told
@@ -33,7 +34,8 @@ async def ticket_story(store: SqliteStore, ticket: Ticket) -> Document:
     for entry, _ in await store.entries_like(ticket=ticket.id):
         known = landed.get(entry.id, {})
         row = _entry(entry, await store.landing(entry), known.get("verdict") or None)
-        row["commits"] = list(dict.fromkeys([*row["commits"], *(commit for _, commit in known.get("commits", ()))]))
+        commits = [commit for _, commit in known.get("commits", ())] or row["commits"]
+        row = {**row, "commits": list(dict.fromkeys(commits)), "way": known.get("way")}
         if kind_of(entry) == "change" and entry.task:
             changes.append({**row, **_task(ticket, entry.task), "runs": [r for r in runs if r["task"] == entry.task]})
         else:
@@ -147,4 +149,5 @@ def _entry_lines(entry: Document) -> Iterator[str]:
     if entry["at"]:
         rung = f", by {entry['rung']} merge" if entry["rung"] else ""
         onto = f" onto {entry['onto'][:12]}" if entry["onto"] else ""
-        yield f"    landed   {entry['at'][:19]}{onto} as {entry['commit'] or 'nothing'}, train {entry['train']}{rung}"
+        way = f", {BY[entry['way']]}" if entry.get("way") else ""
+        yield f"    landed   {entry['at'][:19]}{onto} as {entry['commit'] or 'nothing'}, train {entry['train']}{rung}{way}"

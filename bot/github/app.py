@@ -4,6 +4,7 @@ Nobody else sends a request there. Tokens are bot.github.tokens', pauses and bud
 """
 
 import contextlib
+import io
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -104,7 +105,8 @@ class Api(GitHubAPI):
             sent["If-None-Match"] = kept.etag
         here = url
         for _ in range(REDIRECTS + 1):
-            async with self._session.request(method, here, headers=sent, data=body, allow_redirects=False) as answer:
+            data = io.BytesIO(body) if body else body  # a large one is sent in parts
+            async with self._session.request(method, here, headers=sent, data=data, allow_redirects=False) as answer:
                 status, heads, content = answer.status, answer.headers, await answer.read()
             self.limits.heard(status, heads, content)
             there = urljoin(here, heads.get("Location", ""))
@@ -130,7 +132,9 @@ def _mapped(error: Failure | ValueError, url: str) -> Exception:
     if status == 403 and "suspended" in message.lower():
         return Away(said, SUSPENDED_SECONDS)
     if status == 403 and "not accessible by" in message.lower():
-        return Unpermitted(said)
+        needs = error.headers.get("X-Accepted-GitHub-Permissions")
+        mend = f"the App lacks the permission {needs}, which an owner can accept in the App's settings here"
+        return Unpermitted(mend if needs else said)
     refused: dict[int, type[Rejected]] = {401: Unauthorised, 404: Missing}
     return refused.get(status, Rejected)(said)
 
@@ -141,6 +145,8 @@ class GitHubApp:
     def __init__(self, *, app_id: int, sign: Sign, api_url: str, session: aiohttp.ClientSession, clock: Clock) -> None:
         self.app_id, self.slug = app_id, "interlock"
         self._sign, self._clock = sign, clock
+        # An Enterprise Server has /api/v3 beside it.
+        self._graphql = f"{api_url.rstrip('/').removesuffix('/v3')}/graphql"
         self._apis = defaultdict[int | None, Api](lambda: Api(session, clock, self.slug, api_url))
         self._tokens = Tokens(self._mint, clock)
         self._missing = cachetools.TTLCache[tuple[int, int], datetime](1024, 600, lambda: clock.wall().timestamp())
@@ -156,10 +162,23 @@ class GitHubApp:
         except Unauthorised as error:  # what the operator can mend costs no ticket its work
             mend = "check APP_ID, PRIVATE_KEY_FILE and this machine's clock"
             raise Away(f"GitHub does not take our signature for the App's ({error}): {mend}", 60.0) from None
+        except Rejected:  # with those that are granted: what lacks one says so when it is used
+            granted = (await self.as_app("GET", path.removesuffix("/access_tokens")))[0]["permissions"]
+            levels = wanted["permissions"]
+            fewer = {
+                name: min(level, granted[name]) for name, level in levels.items() if name in granted
+            }  # read < write
+            if fewer == levels:
+                raise
+            return await self._mint(path, {**wanted, "permissions": fewer})
 
     async def token(self, repo: RepoRef, installation: int, purpose: Purpose) -> str:
         """An installation token for this repository alone. Raises Transient or Rejected (uninstalled)."""
         return (await self._tokens.get(repo, installation, purpose)).value
+
+    def forget(self, repo: RepoRef, installation: int) -> None:
+        """Mint new tokens next time: what the App may do can have changed."""
+        self._tokens.forget(repo, installation)
 
     def check(self, installation: int, importance: Importance, *, creates: bool) -> None:
         """Whether a write could be made now, before anything is looked up for it. Raises Away."""
@@ -169,9 +188,11 @@ class GitHubApp:
         self, repo: RepoRef, installation: int, method: str, path: str, body: Any = b"",
         importance: Importance = Importance.LAND,
     ) -> Any:  # fmt: skip
-        """One REST call on a repository; `path` starts after /repos/owner/name. Errors as in bot.errors.
+        """One REST call on a repository; `path` starts after /repos/owner/name, or is a whole address. Errors as in
+        bot.errors.
 
-        Writes wait for their turn, and a POST counts as one that creates content. Whoever repeats one looks it up first.
+        Writes wait for their turn, and a POST counts as one that creates content (git's objects are none). Whoever repeats
+        one looks it up first.
         """
         try:
             found = await self._sent(repo, installation, method, path, body, importance)
@@ -185,18 +206,20 @@ class GitHubApp:
         self, repo: RepoRef, installation: int, method: str, path: str, body: Any, importance: Importance
     ) -> Any:
         api, purpose = self._apis[installation], purpose_of(method, path)
+        asks = isinstance(body, dict) and str(body.get("query", "")).startswith("query")  # of GraphQL
         for wait in (*FRESH_RETRIES, 0.0):
             token = await self._tokens.get(repo, installation, purpose)
-            writing = api.limits.turn(importance, creates=method == "POST")
+            writing = api.limits.turn(importance, creates=method == "POST" and not path.startswith("/git/"))
             try:
-                async with writing if method != "GET" else contextlib.nullcontext():
-                    url = f"/repos/{repo.full_name}{path}"
+                async with writing if method != "GET" and not asks else contextlib.nullcontext():
+                    url = path if "://" in path else f"/repos/{repo.full_name}{path}"
                     return (await api.send(method, url, body, jwt=None, token=token.value))[0]
             except (Unauthorised, Unpermitted) as error:
                 refused = error
             if self._clock.wall() - token.minted < FRESH and wait:
                 await self._clock.sleep(wait)
             elif isinstance(refused, Unpermitted):
+                self.forget(repo, installation)
                 break
             else:
                 self._tokens.drop(repo, installation, purpose, token)  # expired or revoked: the next one is new
@@ -214,6 +237,10 @@ class GitHubApp:
             raise Away(
                 f"{error}, for the whole repository; that is believed after {MISSING}", MISSING.total_seconds() / 6
             )
+
+    async def graphql(self, repo: RepoRef, installation: int, body: Any) -> Any:
+        """One GraphQL call with a repository's token; its errors are part of the answer."""
+        return await self.call(repo, installation, "POST", self._graphql, body)
 
     async def pages(self, repo: RepoRef, installation: int, path: str, key: str = "") -> list[Any]:
         """All pages of a listing."""

@@ -125,7 +125,7 @@ async def _push(remote: GitHubRemote, ref: str, commit: Sha) -> None:
     old = await remote.head(ref)
     if old != commit:
         pushed = await remote.push(ref, old, commit, force=True)
-        if pushed.status == "refused":
+        if pushed.status in ("refused", "closed"):
             raise Rejected(f"{ref} must be ours to push by force: {pushed.message}")
         if await remote.head(ref) != commit:
             raise Transient(f"{ref} could not be pushed for CI: {pushed.message}")

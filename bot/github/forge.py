@@ -114,7 +114,9 @@ class Forge:
         else:
             change = {**text, "state": "open"} if mine["state"] == "closed" else text
             made = await self._write(effect, "pull-edit", "PATCH", f"/pulls/{mine['number']}", change)
-        return PullRequestOpened(ticket=effect.ticket, number=made["number"], head=made["head"]["sha"])
+        at = made["updated_at"] if mine else None
+        about = {"ticket": effect.ticket, "number": made["number"], "head": made["head"]["sha"], "at": at}
+        return PullRequestOpened.model_validate(about)
 
     async def _close(self, effect: CloseIssue) -> None:
         issue = await self._app.call(effect.repo, effect.installation, "GET", f"/issues/{effect.issue}")

@@ -4,13 +4,16 @@ from collections.abc import Awaitable, Callable
 
 from bot.errors import Rejected, Transient
 from bot.github.app import GitHubApp
-from bot.ports import Confirmation
+from bot.ports import Confirmation, Lease, Performed
 from bot.rules import gating
 from schemas.base import Permission, Person, RepoRef
+from schemas.effects import Effect, ReadReview
+from schemas.events import ReviewRead
 from schemas.gates import Status
 from schemas.lane import Carriage, Entry
 from schemas.ticket import Ticket, TicketState
 
+MOST_COMMENTS = 100
 _KNOWN: dict[str, Permission] = {"admin": "admin", "write": "write", "read": "read", "none": "none"}
 
 
@@ -39,6 +42,26 @@ class GitHubPeople:
         return len([item for item in found if item.get("type") == "User"]) == 1
 
 
+class ReviewReader:
+    """Performs `read_review`."""
+
+    kinds = frozenset({"read_review"})
+
+    def __init__(self, app: GitHubApp) -> None:
+        self._app = app
+
+    async def perform(self, effect: Effect, lease: Lease) -> Performed:
+        """See bot.ports.Performer."""
+        assert isinstance(effect, ReadReview)
+        path = f"/pulls/{effect.number}/reviews/{effect.review}/comments"
+        found = await self._app.pages(effect.repo, effect.installation, path)
+        comments = tuple(
+            f"{one['path']}:{one.get('line') or one.get('original_line') or '?'}: {one['body']}\n{one['diff_hunk'][-500:]}"
+            for one in found[:MOST_COMMENTS]
+        )
+        return Performed(ReviewRead(ticket=effect.ticket, review=effect.review, comments=comments))
+
+
 class GitHubConfirmer:
     """`bot.ports.Confirmer`: reviews and permissions are read again just before a landing on the base branch.
 
@@ -65,14 +88,20 @@ class GitHubConfirmer:
                 for r in listed
                 if (by := r.get("user"))
             ]
+            if ticket.single_writer:  # it may have got another one since it was opened
+                alone = await self._people.single_writer(repo, installation)
+                ticket = ticket.model_copy(update={"single_writer": alone})
             asked = [
                 (review, await self._people.permission(repo, installation, review.by))
                 for review in gating.last_words(reviews)
             ]
+            requester = await self._people.permission(repo, installation, ticket.requester)
         except Transient as error:
             return Confirmation("unknown", str(error))
         except Rejected as error:
             return Confirmation("refused", str(error))
+        if not gating.may_steer(ticket, ticket.requester.model_copy(update={"permission": requester})):
+            return Confirmation("refused", f"{ticket.requester.login}, who asked for this, may not write here any more")
         verdict = gating.confirmed(ticket, asked, carriage.digest)
         if verdict.status is Status.PASSED:
             return Confirmation("ok", verdict.reason)

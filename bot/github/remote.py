@@ -33,7 +33,12 @@ _CONFIG = {
     "core.fsyncObjectFiles": "true", "core.protectHFS": "true", "core.protectNTFS": "true", "gc.auto": "0",
     "core.hooksPath": "/dev/null", "transfer.fsckObjects": "false",
 }  # fmt: skip
-_REFUSED = re.compile(r"(?:GH0\d\d|pre-receive hook declined|remote rejected|protected branch)[^\n]*", re.I)
+_CODE = re.compile(r"GH0\d\d[^\n]*")
+_REFUSED = re.compile(r"(?:pre-receive hook declined|remote rejected|protected branch)[^\n]*", re.I)
+_RULE = re.compile(r"^remote: (?:- |error: (?!GH|hook ))([^\n]*)", re.M)
+"""GitHub names each broken rule on a line of its own: of rulesets with a dash, of classic protection as an error."""
+_RULES = re.compile(r"GH006|GH013")
+"""Branch protection and rulesets; a push that holds a secret breaks a rule, too, and is the change's own fault."""
 _FINAL = re.compile(r"Authentication failed for|URL returned error: 40[34]\b|^fatal: repository '.*' not found$", re.M)
 """Git's own words for what no repetition mends; an address may hold the same digits."""
 
@@ -41,8 +46,11 @@ _FINAL = re.compile(r"Authentication failed for|URL returned error: 40[34]\b|^fa
 class GitHubRemote:
     """`bot.ports.Remote` over HTTP."""
 
-    def __init__(self, git_dir: Path, url: str, token: Callable[[Purpose], Awaitable[str]], lock: asyncio.Lock) -> None:
-        self.git_dir, self._url, self._token, self._lock = git_dir, url, token, lock
+    def __init__(
+        self, git_dir: Path, url: str, token: Callable[[Purpose], Awaitable[str]], lock: asyncio.Lock,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self.git_dir, self._url, self._token, self._lock, self._forget = git_dir, url, token, lock, forget
 
     async def head(self, ref: str) -> str | None:
         """One ls-remote; a fetch only if the commit is not here yet. Raises Transient, or Rejected without access."""
@@ -57,7 +65,7 @@ class GitHubRemote:
             return sha
 
     async def push(self, ref: str, expected_old: str | None, new: str, *, force: bool = False) -> PushResult:
-        """Compare-and-swap by --force-with-lease with an explicit old value."""
+        """Compare-and-swap by --force-with-lease with an explicit old value. A refusal names the rules that were broken."""
         lease = f"--force-with-lease={ref}:{expected_old or ''}"
         async with self._lock:
             if not force and not await asyncio.to_thread(_descends, self.git_dir, new, expected_old):
@@ -67,19 +75,26 @@ class GitHubRemote:
             return PushResult("ok")
         text = redacted(f"{out}\n{error}").strip()
         stale = any(sign in text for sign in ("stale info", "fetch first", "cannot lock ref"))
-        if not stale and (found := _REFUSED.search(text)):
-            return PushResult("refused", found[0].strip())
+        if not stale and (found := _CODE.search(text) or _REFUSED.search(text) or _FINAL.search(text)):
+            rules = "; ".join(dict.fromkeys(rule.strip().rstrip(".") for rule in _RULE.findall(text)))
+            said = ": ".join(filter(None, (found[0].strip().rstrip("."), rules)))
+            return PushResult("closed" if _RULES.match(said) and "secret" not in said else "refused", said)
         return PushResult("stale" if stale else "unknown", text[-500:])
 
     async def _read(self, *args: str) -> str:
+        forgotten = False
         for wait in (*READ_RETRIES, 0.0):
             code, out, error = await self._git(*args)
             if code == 0:
                 return out
             text = redacted(error).strip()[-500:]
-            if _FINAL.search(error):
+            if _FINAL.search(error) and forgotten:
                 raise Rejected(f"the repository cannot be read by git: {text}")
-            await asyncio.sleep(wait)
+            if _FINAL.search(error):  # minting a new token says more than git does, or helps
+                self._forget()
+                forgotten = True
+            else:
+                await asyncio.sleep(wait)
         raise Away(f"git could not reach the repository: {text}")
 
     async def _git(self, *args: str) -> tuple[int, str, str]:
@@ -130,7 +145,8 @@ class Mirrors:
                 await asyncio.to_thread(_open_mirror, git_dir)
                 self._opened.add(repo.id)
         url = self._git_url.format(owner=repo.owner, repo=repo.name)
-        return GitHubRemote(git_dir, url, partial(self._app.token, repo, installation), self._locks[repo.id])
+        token, forget = partial(self._app.token, repo, installation), partial(self._app.forget, repo, installation)
+        return GitHubRemote(git_dir, url, token, self._locks[repo.id], forget)
 
 
 def _open_mirror(git_dir: Path) -> None:

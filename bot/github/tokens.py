@@ -21,21 +21,25 @@ from schemas.base import RepoRef
 
 RENEW = timedelta(minutes=5)
 KEPT = 4096
-Purpose = Literal["look", "speak", "fetch", "push"]
+Purpose = Literal["look", "speak", "fetch", "push", "land"]
 _READ = dict.fromkeys(("metadata", "contents", "issues", "pull_requests", "checks", "statuses"), "read")
 PERMISSIONS: dict[Purpose, dict[str, str]] = {
     "look": _READ,
     "speak": _READ | dict.fromkeys(("issues", "pull_requests", "checks"), "write"),
     "fetch": {"contents": "read"},
     "push": {"contents": "write"},
+    "land": _READ | dict.fromkeys(("contents", "pull_requests"), "write"),
 }
-"""What a token may do. The one that comments cannot push, and the one that pushes cannot comment."""
+"""What a token may do. The one that comments cannot push, and the one that pushes cannot comment; through GraphQL a signed
+commit is landed, or a pull request put into GitHub's own queue."""
 
 
 def purpose_of(method: str, path: str) -> Purpose:
     """The least that a REST call on a repository takes; `path` starts after /repos/owner/name."""
     if method == "GET":
         return "look"
+    if path.endswith("/graphql"):
+        return "land"
     return "push" if path.startswith(("/git/", "/merges", "/contents/")) else "speak"
 
 
@@ -116,3 +120,8 @@ class Tokens:
         """Forget a token that GitHub does not know any more, unless there is a newer one."""
         if self._kept.get(key := (installation, repo.id, purpose)) == token:
             del self._kept[key]
+
+    def forget(self, repo: RepoRef, installation: int) -> None:
+        """Mint all of a repository's anew."""
+        for purpose in PERMISSIONS:
+            self._kept.pop((installation, repo.id, purpose), None)

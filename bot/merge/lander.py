@@ -12,13 +12,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from bot.errors import Stale, Transient
+from bot.errors import Rejected, Stale, Transient
 from bot.merge.ci import look
-from bot.merge.commits import Landed, tree_before
+from bot.merge.commits import Landed
 from bot.merge.compose import Start, compose
-from bot.merge.git import consolidate
+from bot.merge.landing import Landing, Landings
 from bot.merge.objects import Objects
-from bot.merge.trees import changes_between
 from bot.ports import Checker, CheckVerdict, Ci, Clock, Confirmer, Faults, Lease, Queue, Remote
 from bot.rules import lanes, probes
 from bot.rules.lane_turn import FROZEN_SECONDS
@@ -48,6 +47,7 @@ class Lander:
     threads: int = 2
     driver: str = ""
     ci: Ci | None = None
+    landing: Landing | None = None
     prober: Checker | None = None
     """Looks for whoever made a train red. With slots of its own, no lane's search keeps another lane's train waiting."""
     landed: dict[str, Landed] = field(default_factory=dict)
@@ -57,6 +57,10 @@ class Lander:
     on_step: Callable[[q.Lane, q.LaneEvent], None] | None = None
     looks_again: bool = False
     """Whether a frozen lane is tried although its head has not moved: whoever started us asks for that."""
+
+    @property
+    def _ways(self) -> Landings:
+        return Landings(confirmer=self.confirmer, landing=self.landing, clock=self.clock, faults=self.faults)
 
     async def drive(self, lane: str) -> None:
         """Take the lane forward until nothing is due. Raises Transient when GitHub or git cannot be reached."""
@@ -70,8 +74,20 @@ class Lander:
                 more, ahead = await self._step(lease, ahead)
         except Stale as error:
             log.info("lane.stale", extra={"lane": lane, "error": str(error)})
+        except Rejected as error:
+            log.warning("lane.unreachable", extra={"lane": lane, "error": str(error)})
+            await self._set_aside(lease, str(error))
         finally:
             await self.queue.release_lane(lease)
+
+    async def _set_aside(self, lease: Lease, why: str) -> None:
+        """Whatever the lane holds leaves the queue: it cannot be worked on."""
+        lane, now = await self.queue.lane(lease.key), self.clock.wall()
+        waiting = await self.queue.due_ids(lease.key, TOLD, now)
+        train = [carriage.entry for carriage in lane.train.carriages] if lane.train else []
+        entries = await self.queue.entries(lease.key, [*train, *waiting])
+        event = q.Unreachable(reason=why)
+        await self.queue.decide(lease, event, lanes.decide(lane, event, {one.id: one for one in entries}), now)
 
     async def _step(self, lease: Lease, ahead: "_Ahead | None") -> "tuple[bool, _Ahead | None]":
         """One step, stored; whether there may be another, and the train that was composed ahead meanwhile."""
@@ -106,12 +122,14 @@ class Lander:
                     behind = await self.queue.due_entries(lease.key, TOLD, self.clock.wall())
                     entries = [*entries, *behind]
             case q.Train(state=q.TrainState.CHECKED):
-                step, event = "confirm", await self._confirm(train, entries)
+                step, event = "confirm", await self._ways.confirm(lane, train, remote, entries)
+            case q.Train(way="merge_queue"):
+                step, event = "queue", await self._ways.follow(lane, train, remote, entries)
             case q.Train():
                 step = "land"
                 composing = asyncio.ensure_future(self._compose_ahead(lease, lane, train, remote, ahead))
                 try:
-                    event = await self._land(lane, train, remote)
+                    event = await self._ways.land(lane, train, remote, entries[-1].landing)
                 finally:
                     await asyncio.wait({composing})
                 ahead = composing.result()
@@ -131,10 +149,11 @@ class Lander:
     ) -> "_Ahead | None":
         """The next train on the tip that is being pushed. It is forgotten unless that tip becomes the head.
 
-        Series and rebases wait: where their branches stand is asked when it is their turn.
+        Series and rebases wait: where their branches stand is asked when it is their turn. So does what follows commits that
+        GitHub made: they are not here yet.
         """
         entries = await self.queue.due_entries(lease.key, lane.window, self.clock.wall())
-        if not entries or any(entry.change is None for entry in entries):
+        if train.way != "push" or not entries or any(entry.change is None for entry in entries):
             return ahead
         ids = [entry.id for entry in entries]
         if ahead is not None and (ahead.ids, ahead.composed.base) == (ids, train.tip):
@@ -166,11 +185,13 @@ class Lander:
         if base is None:
             raise Transient(f"{lane.ref} does not exist on the remote")
         approved = {entry.id: entry.series for entry in entries if entry.series is not None}
+        if approved and old is None:
+            raise Rejected(f"the branch {lane.ref.removeprefix('refs/heads/')} does not exist any more")
         heads = {name: await remote.head(f"refs/heads/{series.branch}") for name, series in approved.items()}
         refused: dict[str, q.ComposeResult] = {}
         for name, series in approved.items():
             if heads[name] not in (None, series.tip) and (series.branch, heads[name]) not in lane.own_heads:
-                evidence = Evidence(reason=f"the branch {series.branch} changed after the approval")
+                evidence = Evidence(reason=f"the branch {series.branch} changed after the approval", other=heads[name])
                 refused[name] = q.ComposeResult(entry=name, outcome=q.Outcome.POLICY, evidence=evidence)
         taken = [entry for entry in entries if entry.id not in refused]
         # A series knows itself where its own branch forked; the base lane's fork would only lengthen the walk.
@@ -220,36 +241,6 @@ class Lander:
             await self.queue.keep_verdict(tree, digest, verdict, self.clock.wall())
         return verdict
 
-    async def _confirm(self, train: q.Train, entries: Sequence[q.Entry]) -> q.Confirmed:
-        refused: list[tuple[str, str]] = []
-        for entry, carriage in zip(entries, train.carriages, strict=True):
-            if entry.state in ("cancelled", "superseded"):
-                refused.append((entry.id, "it was withdrawn"))
-                continue
-            answer = await self.confirmer.confirm(entry, carriage)
-            if answer.status == "unknown":
-                return q.Confirmed(unknown=answer.reason or "approvals could not be read")
-            if answer.status == "refused":
-                refused.append((entry.id, answer.reason))
-        return q.Confirmed(refused=tuple(refused))
-
-    async def _land(self, lane: q.Lane, train: q.Train, remote: Remote) -> q.HeadRead:
-        intent = lanes.pending_intent(lane)
-        assert intent is not None
-        refusal = ""
-        head = await remote.head(intent.ref)
-        if head == intent.expected_old and not await asyncio.to_thread(_contains, remote, head, intent.new_oid):
-            await asyncio.to_thread(_verify, remote, train)
-            self.faults.reach("land:push:before")
-            pushed = await remote.push(intent.ref, intent.expected_old, intent.new_oid, force=intent.force)
-            self.faults.reach("land:push:after")
-            refusal = pushed.message if pushed.status == "refused" else ""
-            head = await remote.head(intent.ref)
-        contains = await asyncio.to_thread(_contains, remote, head, intent.new_oid)
-        if contains:
-            await asyncio.to_thread(consolidate, remote.git_dir)
-        return q.HeadRead(ref=intent.ref, head=head, contains=contains, refusal=refusal)
-
 
 @dataclass(frozen=True)
 class _Ahead:
@@ -261,23 +252,3 @@ class _Ahead:
 
 def _tree(remote: Remote, commit: Sha) -> Sha:
     return Objects(remote.git_dir).tree_of(commit)
-
-
-def _contains(remote: Remote, head: Sha | None, commit: Sha) -> bool:
-    if head is None or head == commit:
-        return head is not None
-    repo = Objects(remote.git_dir).repository
-    return commit in repo and repo.descendant_of(head, commit)
-
-
-def _verify(remote: Remote, train: q.Train) -> None:
-    """What is pushed is what was checked: the tip's tree, and each change's own paths and no others."""
-    objects = Objects(remote.git_dir)
-    if objects.tree_of(train.tip) != train.tree:
-        raise Stale("the tip's tree is not the one that was checked")
-    for carriage in train.carriages:
-        commit = objects.commit(carriage.commit)
-        if len(carriage.commits) != 1 or not carriage.paths or carriage.rung in ("rebase", "merge-tree"):
-            continue
-        if not set(changes_between(objects, tree_before(objects, commit), commit.tree)) <= set(carriage.paths):
-            raise Stale(f"{carriage.entry} touches files that it did not name")

@@ -30,6 +30,8 @@ class Landed(Frozen):
     fork: Sha | None
     composed: q.Composed
     entries: tuple[str, ...]
+    landed: tuple[tuple[str, Sha | None], ...] = ()
+    """What each entry is on the branch, which is another commit where GitHub made it."""
 
 
 class Difference(NamedTuple):
@@ -61,7 +63,8 @@ class Fold:
         elif self._open and names:  # a red train goes on as its green prefix
             self._open = self._open.model_copy(update={"entries": names})
         elif row.kind == "head_read" and any(move.to is q.EntryState.LANDED for move in decided.moves):
-            return self._open
+            moved = tuple((move.entry, move.commit) for move in decided.moves)
+            return self._open and self._open.model_copy(update={"landed": moved})
         return None
 
 
@@ -99,6 +102,9 @@ def again(
             return Difference(train.row, entry.id, f"it composed as {was.commit} and now does not: {why}")
         if now.carriage.commit != was.commit:
             return Difference(train.row, entry.id, _differs(Objects(scratch), was.commit, now.carriage.commit))
+        landed = dict(train.landed).get(entry.id)
+        if landed and Objects(scratch).tree_of(landed) != now.carriage.tree:
+            return Difference(train.row, entry.id, f"it landed as {landed} with another tree than {now.carriage.tree}")
         count += max(1, len({commit for _, commit in now.carriage.commits}))
     return count
 

@@ -3,16 +3,21 @@
 A change is taken out by a three-way merge: base is its own tree, ours the head, theirs the tree before it.
 """
 
+import asyncio
 import base64
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from bot.errors import Transient
 from bot.merge.commits import change_of, first_parents, trailers, tree_before
 from bot.merge.objects import Commit, Objects
 from bot.merge.threeway import merge
 from bot.merge.trees import FILE_MODES, Blob, changes_between, lookup
+from bot.ports import Lease, Performed, Remotes
 from schemas.base import Evidence
 from schemas.change_request import ChangeRequest
+from schemas.effects import Effect, TakeBack
+from schemas.events import RunFailed, RunSucceeded
 
 _MODES = {number: name for name, number in FILE_MODES.items()}
 
@@ -30,6 +35,55 @@ class Inverse(NamedTuple):
 
 class Unwritable(ValueError):
     """The inverse holds what no change request may carry; the message says what."""
+
+
+class RollbackPerformer:
+    """Performs `take_back`; reads our own mirror only, so it may run any number of times."""
+
+    kinds = frozenset({"take_back"})
+
+    def __init__(self, remotes: Remotes) -> None:
+        self._remotes = remotes
+
+    async def perform(self, effect: Effect, lease: Lease) -> Performed:
+        """See bot.ports.Performer."""
+        assert isinstance(effect, TakeBack)
+        remote = await self._remotes(effect.repo, effect.installation)
+        base = effect.base or await remote.head(f"refs/heads/{effect.base_ref}")
+        if base is None:
+            raise Transient(f"the branch {effect.base_ref} does not exist")
+        made = await asyncio.to_thread(_take_back, Objects(remote.git_dir), effect, base)
+        about = {"ticket": effect.ticket, "task": effect.task.id, "attempt": effect.attempt}
+        if isinstance(made, str):
+            failed = {**about, "evidence": Evidence(reason=made), "gave_up": True}
+            return Performed(RunFailed.model_validate(failed))
+        return Performed(RunSucceeded.model_validate({**about, "change": made, "summary": made.summary}))
+
+
+def _take_back(objects: Objects, effect: TakeBack, base: str) -> ChangeRequest | str:
+    """The inverse of a ticket's commits, or why there is none."""
+    targets = carrying(objects, base, named(effect.of))
+    if not targets:
+        return f"no commit of {effect.of} is on {effect.base_ref}"
+    inverse = invert(objects, base, targets)
+    if why_not := refusal(objects, base, inverse):
+        return why_not
+    try:
+        made = request(objects, f"{effect.task.id}.{effect.attempt}", base, inverse)
+    except Unwritable as problem:
+        return str(problem)
+    return made.model_copy(update={"task": effect.task.id, "title": effect.task.title})
+
+
+def refusal(objects: Objects, head: str, inverse: Inverse, *, with_dependants: bool = False) -> str:
+    """Why an inverse is not to be landed by itself; empty if it may."""
+    if inverse.tree == objects.tree_of(head):
+        return "it was rolled back already: nothing of it is left"
+    if inverse.dependants and not with_dependants:
+        return f"later changes build on it: {', '.join(label(commit) for commit in inverse.dependants)}"
+    if inverse.tree is None or not inverse.taken:
+        return inverse.conflict.reason if inverse.conflict else "nothing of it is left to take out"
+    return ""
 
 
 def carrying(objects: Objects, head: str, wanted: Callable[[Commit], bool]) -> list[Commit]:

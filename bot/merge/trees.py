@@ -154,6 +154,15 @@ def tree_digest(objects: Objects, old: str, new: str) -> str:
     return total.hexdigest()
 
 
+def tree_patch(objects: Objects, old: str, new: str) -> dict[str, list[str]]:
+    """What the digest is of, by path, as lines that people can read."""
+    found = {}
+    for path, blob in changes_between(objects, old, new).items():
+        part = _part(objects, b"", lookup(objects, old, path), blob).decode("utf-8", "replace").split("\0")
+        found[path] = [f"mode {part[1]} {part[2]}", *(line.rstrip("\n") for line in part[3:])]
+    return found
+
+
 def _part(objects: Objects, path: bytes, old: Blob | None, new: Blob | None) -> bytes:
     modes = [b"%o" % blob.mode if blob else b"0" for blob in (old, new)]
     head = b"\0".join((path, *modes))

@@ -1,20 +1,23 @@
 """Trying a ticket's tip on its base's head without a push, and against tickets that asked for review before."""
 
 import asyncio
+import difflib
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
-from bot.errors import Transient
+from bot.errors import Rejected, Transient
 from bot.merge.commits import replay, who_changed
 from bot.merge.objects import Objects
 from bot.merge.threeway import merge_commits
-from bot.merge.trees import tree_digest
+from bot.merge.trees import tree_digest, tree_patch
 from bot.ports import Lease, Performed, Remotes
 from schemas.base import Evidence
 from schemas.effects import Effect, TrialCompose
 from schemas.events import TrialComposed
 from schemas.ticket import Ticket, TicketState
 
+INTERDIFF_LINES = 60
 _ASKED = (TicketState.REVIEWING, TicketState.LANDING)
 
 
@@ -32,7 +35,11 @@ class TrialPerformer:
         remote = await self._remotes(effect.repo, effect.installation)
         onto = await remote.head(f"refs/heads/{effect.base_ref}")
         if onto is None:
-            raise Transient(f"the branch {effect.base_ref} does not exist")
+            raise Rejected(f"the branch {effect.base_ref} does not exist")
+        if effect.tip not in Objects(remote.git_dir):  # a push of somebody else's
+            await remote.head(f"refs/heads/{effect.branch}")
+            if effect.tip not in Objects(remote.git_dir):
+                raise Transient(f"{effect.branch} has moved on from {effect.tip}")
         rivals = _rivals(effect, await self._open_tickets(effect.repo.id))
         return Performed(await asyncio.to_thread(_try, remote.git_dir, effect, onto, rivals))
 
@@ -51,13 +58,34 @@ def _rivals(effect: TrialCompose, tickets: Sequence[Ticket]) -> list[Ticket]:
 
 def _try(git_dir: Path, effect: TrialCompose, onto: str, rivals: list[Ticket]) -> TrialComposed:
     objects = Objects(git_dir)
-    digest = tree_digest(objects, objects.tree_of(effect.fork), objects.tree_of(effect.tip))
+    ours = objects.tree_of(effect.fork), objects.tree_of(effect.tip)
+    digest, shifted = tree_digest(objects, *ours), False
     tried = replay(objects, effect.fork, effect.tip, onto)
-    rival, evidence = ("", tried) if isinstance(tried, Evidence) else _rival(objects, tried.commit, onto, rivals)
+    rival, evidence = "", tried if isinstance(tried, Evidence) else None
+    if not isinstance(tried, Evidence):
+        rival, evidence = _rival(objects, tried.commit, onto, rivals)
+        shifted = tried.commit != onto and tree_digest(objects, objects.tree_of(onto), tried.tree) != digest
     return TrialComposed(
         ticket=effect.ticket, trial=effect.trial, tip=effect.tip, onto=onto, digest=digest, clean=evidence is None,
-        evidence=evidence, rival=rival,
+        shifted=shifted, evidence=evidence, rival=rival, interdiff=_interdiff(objects, effect.approved, ours),
     )  # fmt: skip
+
+
+def _interdiff(objects: Objects, approved: tuple[str, str] | None, ours: tuple[str, str]) -> str:
+    """How our patch differs from the one that was approved; empty if it does not. Bounded, as people read it."""
+    if approved is None or not all(commit in objects for commit in approved):
+        return ""
+    before, after = tree_patch(objects, *map(objects.tree_of, approved)), tree_patch(objects, *ours)
+    lines: list[str] = []
+    for path in sorted(before.keys() | after.keys()):
+        old, new = (found.get(path, []) for found in (before, after))
+        if old != new and len(lines) <= INTERDIFF_LINES:
+            whole = len(old) + len(new) <= INTERDIFF_LINES * 40
+            differ = difflib.unified_diff(old, new, n=2, lineterm="") if whole else ["", "", "(too long to compare)"]
+            name = path.encode("utf-8", "replace").decode()
+            lines += [f"# {name}", *islice(differ, 2, INTERDIFF_LINES + 3)]
+    more = ["(and more)"] if len(lines) > INTERDIFF_LINES else []
+    return "\n".join([line[:200] for line in lines[:INTERDIFF_LINES]] + more)
 
 
 def _rival(objects: Objects, ours: str, onto: str, rivals: list[Ticket]) -> tuple[str, Evidence | None]:

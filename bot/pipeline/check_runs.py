@@ -14,6 +14,7 @@ from schemas.effects import Button, PublishCheck
 from schemas.ticket import TaskProgress, TaskState, Ticket, TicketState
 
 RELEASE = Button(label="Release", description="Let this change go on", identifier="release")
+RESUME = Button(label="Resume", description="Go on where it was stopped", identifier="resume")
 RETRY = Button(label="Try again", description="Run this task again", identifier="retry")
 
 Shown = tuple[Literal["success", "failure", "cancelled", "action_required"] | None, str, tuple[Button, ...]]
@@ -22,20 +23,21 @@ Shown = tuple[Literal["success", "failure", "cancelled", "action_required"] | No
 
 def changed(before: Ticket | None, after: Ticket) -> Iterator[PublishCheck]:
     """The effects that bring GitHub from one to the other."""
-    old = list(_check_runs(before)) if before else []
-    for run in _check_runs(after):
+    old = list(shown(before)) if before else []
+    for run in shown(after):
         if run not in old:
             yield run.model_copy(update={"key": f"{run.key}:v{after.version}"})
 
 
-def _check_runs(ticket: Ticket) -> Iterator[PublishCheck]:
+def shown(ticket: Ticket) -> Iterator[PublishCheck]:
+    """All that a ticket shows."""
     yield from _aggregate(ticket)
     for item in ticket.tasks:
         yield from _task(ticket, item)
 
 
-def _check_run(ticket: Ticket, about: str, name: str, head: str, shown: Shown, summary: str) -> PublishCheck:
-    conclusion, title, buttons = shown
+def _check_run(ticket: Ticket, about: str, name: str, head: str, now: Shown, summary: str) -> PublishCheck:
+    conclusion, title, buttons = now
     key = f"{about}@{head[:12]}"
     return PublishCheck(
         key=key, ticket=ticket.id, repo=ticket.repo, installation=ticket.installation, slot=key, external_id=key,
@@ -50,17 +52,17 @@ def _aggregate(ticket: Ticket) -> Iterator[PublishCheck]:
         return
     note = messages.one_line(ticket.note, 100)
     by_state: dict[TicketState, Shown] = {
-        TicketState.REVIEWING: ("action_required", "Waiting for an approving review", ()),
+        TicketState.REVIEWING: ("action_required", messages.waiting_for_review(ticket), ()),
         TicketState.LANDING: ("success", "Approved", ()),
         TicketState.DONE: ("success", "On the base branch", ()),
-        TicketState.STOPPED: ("cancelled", note or "Stopped", ()),
+        TicketState.STOPPED: ("action_required", note or "Stopped", (RESUME,)),
         TicketState.CANCELLED: ("cancelled", note or "Stopped", ()),
     }
-    shown = by_state.get(ticket.state, (None, note or "Being worked on", ()))
+    now = by_state.get(ticket.state, (None, note or "Being worked on", ()))
     verdict = gating.recorded(ticket)
     reasons = "\n".join(f"- {child.reason}" for child in verdict.children)
     summary = f"{verdict.reason}.\n{reasons}\n\nPatch digest `{ticket.digest[:16]}`."
-    yield _check_run(ticket, ticket.id, "interlock", tip, shown, summary)
+    yield _check_run(ticket, ticket.id, "interlock", tip, now, summary)
 
 
 def _task(ticket: Ticket, item: TaskProgress) -> Iterator[PublishCheck]:

@@ -4,7 +4,7 @@ Reads RunSucceeded, RunFailed, EntryLanded and EntryReturned of single changes. 
 ticket's lane. `after` and new runs start from landed commits only.
 """
 
-from bot.pipeline import messages
+from bot.pipeline import messages, replies, rollback
 from bot.pipeline.turn import INTERRUPTED_LIMIT, Said, Turn
 from bot.rules.operating import REOPENABLE
 from schemas import events as e
@@ -32,7 +32,10 @@ def _start(turn: Turn, item: TaskProgress) -> None:
     ticket, policy = turn.ticket, turn.ticket.policy
     base, attempt = ticket.tip or ticket.base, item.attempt + 1
     shown_on = ticket.tip if ticket.tip != ticket.base else None
-    turn.move_task(item, "start", run=RunState.STARTED, attempt=attempt, base=base, shown_on=shown_on)
+    item = turn.move_task(item, "start", run=RunState.STARTED, attempt=attempt, base=base, shown_on=shown_on)
+    if ticket.rolls_back:
+        rollback.start(turn, item)
+        return
     turn.because(f"{'rework' if item.evidence else 'run'} {item.task.id}.{attempt}")
     turn.want(
         RunAgent, f"run:{messages.number(item.task.id)}.{attempt}", role="rework" if item.evidence else "developer",
@@ -66,6 +69,8 @@ def run_succeeded(turn: Turn, event: e.RunSucceeded) -> None:
     if item is None:
         return
     change, holds = event.change, event.holds
+    if turn.ticket.rolls_back and item.change is None:
+        turn.set(base=change.base)
     action = "hold" if holds else "submit"
     turn.move_task(item, action, ended="succeed", change=change.id, held=holds, summary=event.summary)
     turn.because(f"{change.id} submitted" + (f", held: {'; '.join(holds)}" if holds else ""))
@@ -133,14 +138,15 @@ def change_reopened(turn: Turn, event: e.EntryReopened) -> None:
 
 
 def release(turn: Turn, event: Said, change: str) -> str:
-    """A person lets a held change go on. Returns the reply, empty if there is nothing to say."""
-    for item in turn.ticket.tasks:
-        if item.state is TaskState.HELD and change in ("", item.change, item.task.id):
-            turn.move_task(item, "release")
-            turn.release.append((item.change or "", event.by.login))
-            turn.because(f"{item.change} released by {event.by.login}")
-            return ""
-    return "No held change has that name; the status comment lists the tasks."
+    """A person lets a held change go on, by its name if there are several. Returns the reply, empty if there is none."""
+    held = [item for item in turn.ticket.tasks if item.state is TaskState.HELD]
+    named = [item for item in held if change in ("", item.change, item.task.id)]
+    if len(named) != 1:
+        return replies.name_the_held([item.change or "" for item in held])
+    turn.move_task(named[0], "release")
+    turn.release.append((named[0].change or "", event.by.login))
+    turn.because(f"{named[0].change} released by {event.by.login}")
+    return ""
 
 
 def retry(turn: Turn, event: Said, wanted: str) -> str:
@@ -150,4 +156,4 @@ def retry(turn: Turn, event: Said, wanted: str) -> str:
     for item in named:
         turn.move_task(item, "retry", failures=0)
         turn.because(f"{item.task.id} is tried again")
-    return "" if named else "No task of that name waits for another try."
+    return "" if named else replies.NO_SUCH_TASK

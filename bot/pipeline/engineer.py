@@ -7,7 +7,7 @@ CommentAdded (answers) and Ticked (silence). Wants ReadRepository, RunAgent and 
 from collections.abc import Set
 from datetime import datetime, timedelta
 
-from bot.pipeline import messages
+from bot.pipeline import messages, replies, rollback
 from bot.pipeline.turn import INTERRUPTED_LIMIT, Said, Turn
 from bot.rules import gating
 from bot.rules.sanitise import clean
@@ -22,6 +22,8 @@ BEST_JUDGEMENT = "Nobody answered; use your best judgement and state it as an as
 
 def open_ticket(event: e.Event, now: datetime, generation: int) -> Turn | str:
     """The ticket of a freshly labelled issue; a sentence if this event requests nothing."""
+    if isinstance(event, e.RollbackAsked):
+        return rollback.open_ticket(event, now, generation)
     if not isinstance(event, e.IssueLabelled):
         return f"{event.kind} for a ticket that does not exist"
     if event.label != TRIGGER_LABEL or not event.by.writes:
@@ -43,11 +45,14 @@ def repository_read(turn: Turn, event: e.RepositoryRead) -> None:
     """Start clarifying on the base as it stands now."""
     if turn.ticket.state is not TicketState.OPENED:
         return
-    turn.move(
-        "read", f"read {event.base_ref} at {event.base[:12]}", base_ref=event.base_ref, base=event.base,
-        policy=event.policy, policy_note=event.policy_note, outline=event.outline, single_writer=event.single_writer,
+    turn.set(
+        base_ref=event.base_ref, base=event.base, policy=event.policy, policy_note=event.policy_note,
+        outline=event.outline, single_writer=event.single_writer,
     )  # fmt: skip
-    if not gating.may_steer(turn.ticket, turn.ticket.requester):
+    if gating.may_steer(turn.ticket, turn.ticket.requester):
+        action = "take back" if turn.ticket.rolls_back else "read"
+        turn.move(action, f"read {event.base_ref} at {event.base[:12]}")
+    else:
         why = f"The policy asks for an admin to label issues, which {turn.ticket.requester.login} is not."
         turn.move("decline", why, note=why)
 
@@ -83,7 +88,7 @@ def answer(turn: Turn, event: Said, rest: str) -> str:
     number, text = (*rest.split(maxsplit=1), "", "")[:2]
     if number and answered(turn, event, text, number):
         return ""
-    return "No open question has that number. Say `/interlock answer 2 your answer`."
+    return replies.NO_SUCH_QUESTION
 
 
 def answered(turn: Turn, event: Said, text: str, number: str = "") -> bool:
@@ -125,7 +130,7 @@ def accept(turn: Turn, event: Said, rest: str) -> str:
     text = "\n\n".join(offered.text for offered in turn.ticket.offered)
     if turn.ticket.offered and answered(turn, event, text):
         return ""
-    return "The issue's author has left no answer to accept."
+    return replies.NOTHING_OFFERED
 
 
 def silence(turn: Turn, event: e.Ticked) -> None:

@@ -1,21 +1,18 @@
 """MERGE QUEUE, as the ticket sees it: from landed tasks to a reviewed pull request on the base branch.
 
-Reads TrialComposed, BaseMoved, BranchPushed, PullRequestOpened, ReviewSubmitted, PullRequestClosed and the queue's
-outcomes for series and rebases. Wants TrialCompose, OpenPullRequest and CloseIssue; puts series and rebases into lanes.
-The lanes themselves are decided in bot.rules.lanes.
+Reads TrialComposed, BaseMoved, BranchPushed, PullRequestOpened, PullRequestClosed and the queue's outcomes for series and
+rebases. Wants TrialCompose, OpenPullRequest and CloseIssue; puts rebases into lanes. Reviews are bot.pipeline.reviews', the
+lanes themselves are decided in bot.rules.lanes.
 """
 
 from datetime import timedelta
 
-from bot.pipeline import messages
+from bot.pipeline import messages, notices, reviews
 from bot.pipeline.turn import Turn
-from bot.rules import gating
 from schemas import events as e
 from schemas.effects import CloseIssue, OpenPullRequest, TrialCompose
-from schemas.gates import Status
-from schemas.lane import EntryState, ErrorClass, Rebase, Series
-from schemas.plan import Task
-from schemas.ticket import Approval, PullRequest, TaskProgress, TaskState, TicketState
+from schemas.lane import EntryState, ErrorClass, Rebase
+from schemas.ticket import PullRequest, TaskState, TicketState
 
 RIVAL_RETRY = timedelta(minutes=2)
 _TRIED = (TicketState.BUILDING, TicketState.TRIALING, TicketState.REVIEWING)
@@ -27,8 +24,11 @@ def advance(turn: Turn) -> None:
     landed = all(item.state is TaskState.LANDED for item in ticket.tasks)
     if ticket.state is TicketState.BUILDING and landed and ticket.tip and not ticket.rebasing:
         turn.move("try", "every task has landed on the branch", trial_running=False)
+    elif ticket.state in (TicketState.TRIALING, TicketState.REVIEWING) and not landed:
+        turn.move("build", "there is more to do on the branch")
     if turn.ticket.state is TicketState.TRIALING and not turn.ticket.trial_running and not turn.ticket.waits_for:
         _start_trial(turn, "before review is asked for")
+    reviews.land_if_approved(turn)
 
 
 def _start_trial(turn: Turn, why: str) -> None:
@@ -37,8 +37,8 @@ def _start_trial(turn: Turn, why: str) -> None:
     if ticket.tip is None:
         return
     turn.because(f"trial {trial} {why}")
-    turn.want(TrialCompose, f"trial:{trial}", slot=f"{ticket.id}:trial", trial=trial,
-              fork=ticket.base, tip=ticket.tip, base_ref=ticket.base_ref)  # fmt: skip
+    turn.want(TrialCompose, f"trial:{trial}", slot=f"{ticket.id}:trial", trial=trial, fork=ticket.base, tip=ticket.tip,
+              branch=ticket.branch, base_ref=ticket.base_ref, approved=ticket.approved)  # fmt: skip
     turn.set(trial=trial, trial_running=True, waits_for="", wake_at=None)
 
 
@@ -65,18 +65,22 @@ def trial_composed(turn: Turn, event: e.TrialComposed) -> None:
     if event.trial != ticket.trial or event.tip != ticket.tip or ticket.state not in _TRIED:
         return
     turn.set(trial_running=False, digest=event.digest)
-    if not event.clean and not event.rival:
+    shifted = event.shifted and ticket.state is not TicketState.BUILDING
+    if not event.rival and (shifted or not event.clean):
         _rebase(turn, event)
     elif ticket.state is TicketState.TRIALING and event.rival:
         turn.set(waits_for=event.rival, wake_at=turn.now + RIVAL_RETRY)
         turn.because(f"waits for {event.rival}, which changes the same lines and was first")
     elif ticket.state is TicketState.TRIALING:
-        turn.set(approvals=tuple(approval for approval in ticket.approvals if approval.digest == event.digest))
-        turn.move("review", f"composes clean on {event.onto[:12]}, digest {event.digest[:12]}")
+        turn.drop_approvals(but=event.digest)
+        why = f"composes clean on {event.onto[:12]}, digest {event.digest[:12]}"
+        turn.move("review", why, interdiff=event.interdiff, hasty=())
         title = ticket.title or f"Issue {ticket.issue}"
-        turn.want(OpenPullRequest, f"pull-request:{ticket.tip}", branch=ticket.branch, base=ticket.base_ref,
+        turn.want(OpenPullRequest, f"pull-request:{ticket.tip}.{ticket.trial}", branch=ticket.branch, base=ticket.base_ref,
                   title=title, body=messages.pull_request(turn.ticket))  # fmt: skip
-        _land_if_approved(turn)
+        reviews.land_if_approved(turn)
+        if turn.ticket.state is TicketState.REVIEWING:
+            reviews.ask(turn)
 
 
 def _rebase(turn: Turn, event: e.TrialComposed) -> None:
@@ -86,10 +90,10 @@ def _rebase(turn: Turn, event: e.TrialComposed) -> None:
     other = f" by {event.evidence.other}" if event.evidence and event.evidence.other else ""
     if ticket.state is not TicketState.BUILDING:
         turn.move("build", f"the base changed the same lines{other}; the branch is rebased")
-    turn.set(approvals=(), rebasing=True)
+    turn.set(rebasing=True)
     rebase = Rebase(fork=ticket.base or event.tip, tip=event.tip, onto=event.onto)
     name = f"{ticket.id}:rebase:{event.tip[:12]}:{event.onto[:12]}.{event.trial}"
-    turn.put(name, ticket.lane, rebase=rebase, priority=1)
+    turn.put(name, ticket.lane, rebase=rebase, priority=ticket.priority + 1)
 
 
 def entry_landed(turn: Turn, event: e.EntryLanded) -> None:
@@ -98,8 +102,13 @@ def entry_landed(turn: Turn, event: e.EntryLanded) -> None:
         _rebased(turn, event, event.onto)
     elif event.entry_kind == "series" and turn.may("finish"):
         turn.move("finish", f"landed as {event.commit[:12]}", wake_at=None, note="")
-        turn.set(landed=tuple(commit for _, commit in event.commits) or (event.commit,))
+        commits = tuple(commit for _, commit in event.commits) or (event.commit,)
+        turn.set(landed=tuple(dict.fromkeys(commits)), landed_by=event.way)
         turn.want(CloseIssue, "close-issue", issue=turn.ticket.issue)
+        late = [item for item in turn.ticket.tasks if item.state is not TaskState.LANDED]
+        for item in late:
+            turn.move_task(item, "cancel")
+            turn.comment(f"too-late:{item.task.id}", messages.too_late(turn.ticket, item.task))
 
 
 def _rebased(turn: Turn, event: e.EntryLanded, onto: str) -> None:
@@ -123,18 +132,26 @@ def entry_returned(turn: Turn, event: e.EntryReturned) -> None:
         if turn.may("stop"):
             turn.stop_and_ask(reason, f"rebase:{event.entry}", messages.not_landed(ticket, reason))
     elif event.entry_kind == "series" and ticket.state is TicketState.LANDING:
-        turn.move("try", f"not landed: {reason}", note=reason, approvals=(), trial_running=False)
+        turn.drop_approvals()
+        turn.move("try", f"not landed: {reason}", note=reason, trial_running=False)
         landed = [item for item in ticket.tasks if item.state is TaskState.LANDED]
+        if event.error_class is ErrorClass.POLICY and event.evidence.other:
+            turn.set(tip=event.evidence.other)  # a push of somebody's that we were not told of
         if event.state is EntryState.QUARANTINED:
             turn.stop_and_ask(reason, f"not-landed:{event.entry}", messages.not_landed(ticket, reason))
         elif event.error_class is ErrorClass.CHECK and landed:
             # Green on the branch, red on today's base: the last task is reworked on a branch that holds the base.
             turn.move("build", "a check fails on today's base")
             turn.move_task(landed[-1], "return", evidence=event.evidence)
+        elif event.error_class is ErrorClass.POLICY:
+            turn.set(look_again=())  # this says it, with the reason
+            turn.comment(f"not-confirmed:{event.entry}", notices.approval_dropped(messages.one_line(reason, 400)))
 
 
 def lane_stopped(turn: Turn, event: e.LaneStopped) -> None:
-    """Nothing lands for now, and people are told why."""
+    """Nothing lands for now, and people are told why; with a comment, once, if it is their turn."""
+    if event.ask and event.why != turn.ticket.note:
+        turn.comment(f"lane:{turn.ticket.version}", messages.not_allowed(event.why))
     turn.set(note=event.why)
     turn.because(event.why)
 
@@ -147,82 +164,61 @@ def lane_opened(turn: Turn, event: e.LaneOpened) -> None:
 def branch_pushed(turn: Turn, event: e.BranchPushed) -> None:
     """A person's plain push is kept and drops the approval; a forced push or deletion stops the ticket."""
     ticket, who = turn.ticket, event.by.login
-    if event.ours or not turn.may("stop") or event.after == ticket.tip:
+    if event.after == ticket.tip and ticket.branch_lost:
+        turn.because(f"{who} brought the branch back")
+        turn.set(branch_lost=False)
+    if event.ours or event.after == ticket.tip:
         return
-    if event.forced or event.after is None:
+    if event.forced or event.after is None or ticket.branch_lost:
         what = "deleted" if event.after is None else "moved by force"
-        body = messages.branch_lost(ticket, what, who)
-        turn.stop_and_ask(f"its branch was {what} by {who}", f"branch-{what[:5]}:{ticket.version}", body)
-    else:
-        turn.because(f"{who} pushed {event.after[:12]} to the branch")
-        turn.set(tip=event.after, approvals=())
-        if ticket.state is TicketState.REVIEWING:
-            turn.move("try", "the branch changed under review", trial_running=False)
+        name, body = f"branch-{what[:5]}:{ticket.version}", messages.branch_lost(ticket, what, who)
+        if turn.may("stop"):
+            turn.stop_and_ask(f"its branch was {what} by {who}", name, body)
+        elif not ticket.branch_lost:
+            turn.comment(name, body)
+        turn.set(branch_lost=True)
+        return
+    turn.because(f"{who} pushed {event.after[:12]} to the branch")
+    turn.drop_approvals()
+    turn.pull_back("the branch changed")
+    turn.set(tip=event.after, pushed_by=tuple({*ticket.pushed_by, event.by.id}),
+             notice=f"{who} pushed {event.after} to the branch; it is kept.")  # fmt: skip
+    if ticket.state is TicketState.REVIEWING:
+        turn.move("try", "the branch changed under review", trial_running=False)
+    elif ticket.state is TicketState.TRIALING:
+        turn.set(trial_running=False)
 
 
 def pull_request_opened(turn: Turn, event: e.PullRequestOpened) -> None:
-    """Remember the number."""
-    turn.set(pull_request=PullRequest(number=event.number, head=event.head))
+    """Remember the number, and since when it shows this head."""
+    known = turn.ticket.pull_request
+    at = known.at if known and known.head == event.head else event.at
+    turn.set(pull_request=PullRequest(number=event.number, head=event.head, at=at))
     turn.because(f"pull request #{event.number}")
 
 
 def pull_request_closed(turn: Turn, event: e.PullRequestClosed) -> None:
     """Closed by hand: stop. Merged by hand: done, and said so."""
     ticket, who = turn.ticket, event.by.login
-    if ticket.pull_request is None or ticket.state is TicketState.LANDING:
+    if ticket.pull_request is None:
         return
     if event.merged and turn.may("finish"):
         merged = f"merged by {who} on GitHub"
+        turn.take_back()
         turn.move("finish", merged, note=merged)
-    elif not event.merged and turn.may("stop"):
-        body = messages.pull_request_closed(who)
-        turn.stop_and_ask(f"{who} closed the pull request", f"pr-closed:{ticket.version}", body)
+    elif not event.merged:
+        turn.set(pull_request=ticket.pull_request.model_copy(update={"closed": True}))
+        if turn.may("stop"):
+            body = messages.pull_request_closed(who)
+            turn.stop_and_ask(f"{who} closed the pull request", f"pr-closed:{ticket.version}", body)
 
 
-def review_submitted(turn: Turn, event: e.ReviewSubmitted) -> None:
-    """An approving review of the current head is bound to its digest; asking for changes becomes new work."""
-    ticket, who = turn.ticket, event.by.login
-    if event.state == "dismissed":
-        turn.set(approvals=tuple(a for a in ticket.approvals if a.review != event.review))
-        turn.because("a review was dismissed")
-    elif not event.by.writes or ticket.state is not TicketState.REVIEWING:
-        turn.because(f"the review of {who} does not count now")
-    elif event.state == "changes_requested":
-        _changes_requested(turn, event)
-    elif event.state == "approved" and event.head != ticket.tip:
-        turn.because(f"{who} approved {event.head[:12]}, which is not the head any more")
-    elif event.state == "approved":
-        approval = Approval(by=event.by, review=event.review, digest=ticket.digest, head=event.head, at=event.at)
-        turn.set(approvals=(*(a for a in ticket.approvals if a.by.id != event.by.id), approval))
-        turn.because(f"approved by {who}")
-        _land_if_approved(turn)
-
-
-def _changes_requested(turn: Turn, event: e.ReviewSubmitted) -> None:
-    """One more task, which may touch what the ticket touched, with the review as its brief."""
-    ticket = turn.ticket
-    brief = event.body or "The reviewer asked for changes without words; read the change again with care."
-    task = Task(
-        id=f"{ticket.id}/{len(ticket.tasks) + 1}", ticket=ticket.id, kind=ticket.scope.kind if ticket.scope else "feature",
-        title=f"Changes asked for in review by {event.by.login}"[:200], brief=brief[:20_000], limits=ticket.policy.limits,
-        owns=tuple(dict.fromkeys(glob for item in ticket.tasks for glob in item.task.owns)),
-        checks=tuple({check.command: check for item in ticket.tasks for check in item.task.checks}.values()),
-    )  # fmt: skip
-    tasks = (*ticket.tasks, TaskProgress(task=task))
-    turn.move("build", f"{event.by.login} asked for changes", approvals=(), tasks=tasks)
-
-
-def _land_if_approved(turn: Turn) -> None:
-    """Into the base branch's lane once the gate passes, which is every check of the tasks and of the policy.
-
-    The queue reads the approvals again before it lands.
-    """
-    ticket, base, tip = turn.ticket, turn.ticket.base, turn.ticket.tip
-    if gating.recorded(ticket).status is not Status.PASSED or base is None or tip is None:
+def pull_request_reopened(turn: Turn, event: e.PullRequestReopened) -> None:
+    """Opened again by a writer: what stopped because it was closed goes on."""
+    ticket, pull = turn.ticket, turn.ticket.pull_request
+    if pull is None or not pull.closed or not event.by.writes:
         return
-    turn.move("land", "the gate has passed")
-    series = Series(fork=base, tip=tip, digest=ticket.digest, branch=ticket.branch, method=ticket.policy.merge)
-    checks = (*(check for item in ticket.tasks for check in item.task.checks), *ticket.policy.checks)
-    gate = tuple({check.command: check for check in checks}.values())
-    turn.put(f"{ticket.id}@{tip[:12]}.{ticket.trial}", ticket.base_lane, series=series, author=ticket.requester.login,
-             checks=gate, ci=ticket.policy.ci, ci_minutes=ticket.policy.ci_deadline_minutes)  # fmt: skip
+    turn.set(pull_request=pull.model_copy(update={"closed": False}))
+    if ticket.state is TicketState.STOPPED and ticket.resume and not ticket.branch_lost:
+        turn.move(f"resume:{ticket.resume}", f"{event.by.login} opened the pull request again", resume=None, note="",
+                  failures=0, trial_running=False, waits_for="")  # fmt: skip

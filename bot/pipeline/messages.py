@@ -5,15 +5,12 @@ Texts of people and agents are quoted safely (no mentions, no closing keywords).
 
 from collections.abc import Sequence
 
+from bot.pipeline import notices
 from bot.rules.sanitise import quote_safe
 from schemas.base import Evidence
+from schemas.landing import Way
 from schemas.plan import Plan, Question, Task
 from schemas.ticket import TaskProgress, TaskState, Ticket, TicketState
-
-HELP = (
-    "`/interlock` knows: `approve <plan hash>`, `replan [why]`, `answer N ...`, `accept`, `release <change>`, "
-    "`retry [task]`, `stop`, `resume`, `status`, `help`."
-)
 
 _TURN: dict[TicketState, str] = {
     TicketState.OPENED: "Reading the repository. Nothing to do for you.",
@@ -43,6 +40,12 @@ _MARK: dict[TaskState, str] = {
     TaskState.CANCELLED: "cancelled",
 }
 
+_BY: dict[Way, str] = {
+    "push": "",
+    "api": ", in commits that GitHub signed",
+    "merge_queue": ", by GitHub's merge queue; checked afterwards: it is what was approved",
+}
+
 
 def one_line(text: str, limit: int = 200) -> str:
     """Text of somebody else in one safe line."""
@@ -63,7 +66,7 @@ def _some(names: Sequence[str], limit: int) -> str:
     return ", ".join(f"`{name}`" for name in names[:limit]) + (" …" if len(names) > limit else "")
 
 
-def _ask(said: str, ask: str, who: str = "Someone who may write here") -> str:
+def your_turn(said: str, ask: str, who: str = "Someone who may write here") -> str:
     """What is the case and, set apart, who must do what."""
     return f"{said}\n\n{who}: {ask}"
 
@@ -77,12 +80,17 @@ def status(ticket: Ticket) -> str:
         f"**{ticket.scope.kind}:** {one_line(ticket.scope.goal)}" if ticket.scope else "",
         *(_task_line(item) for item in ticket.tasks),
         f"{hidden} hidden characters of the issue's text were left out." if hidden else "",
-        one_line(ticket.policy_note),
+        f"What {ticket.edited_by} changed in the issue's text since is not read." if ticket.edited_by else "",
+        f"Priority {ticket.priority} in the queue." if ticket.priority else "",
+        one_line(ticket.policy_note, 300),
+        one_line(ticket.notice, 400),
         f"Waits for {ticket.waits_for}, which changes the same lines and was first." if ticket.waits_for else "",
         f"Pull request #{ticket.pull_request.number}" if ticket.pull_request else "",
-        f"On `{ticket.base_ref}` as {ticket.landed[-1]}." if ticket.landed else "",
+        f"On `{ticket.base_ref}` as {ticket.landed[-1]}{_BY[ticket.landed_by]}." if ticket.landed else "",
         one_line(ticket.note, 400) if over or ticket.state is TicketState.LANDING else "",
-        _TURN[ticket.state],
+        one_line(notices.paused(ticket), 400),
+        notices.silence(ticket),
+        _TURN[ticket.state] if not ticket.branch_lost else notices.branch_not_back(ticket),
     ]
     return "\n".join(filter(None, lines))
 
@@ -93,6 +101,33 @@ def _task_line(item: TaskProgress) -> str:
     return f"- {_named(item.task)}: {_MARK[item.state]}{tries}{commit}"
 
 
+def approve_again(ticket: Ticket, who: str, why: str) -> str:
+    """An approval that is not counted, given while one is waited for."""
+    said = f"@{who}, your approval was {why}, so it does not count."
+    return your_turn(said, f"look at the patch `{ticket.digest[:16]}` and approve again.", f"@{who}")
+
+
+def look_again(ticket: Ticket, logins: Sequence[str]) -> str:
+    """An approval that no longer counts, or changes that were asked for and made."""
+    names = ", ".join(f"@{login}" for login in logins)
+    number = ticket.pull_request.number if ticket.pull_request else ""
+    why = one_line(ticket.note, 400) or f"Pull request #{number} is not what it was when you reviewed it."
+    more = " Its description shows how it differs from what was approved." if ticket.interdiff else ""
+    return your_turn(f"{why}{more}", f"review #{number} again.", names)
+
+
+def too_late(ticket: Ticket, task: Task) -> str:
+    """Work that was asked for when everything was landed already."""
+    said = f"This landed before it could be done: {one_line(task.title)}."
+    return your_turn(said, "open an issue for it, or `/interlock rollback`.")
+
+
+def waiting_for_review(ticket: Ticket) -> str:
+    """The title of the check run that waits for people."""
+    names = ", ".join(one.by.login for one in ticket.objections)
+    return one_line(f"Waiting for {names}, who asked for changes" if names else "Waiting for an approving review")
+
+
 def questions(ticket: Ticket, asked: Sequence[Question]) -> str:
     """The questions, numbered."""
     lines = [f"@{ticket.requester.login}, before the work starts:"]
@@ -101,7 +136,7 @@ def questions(ticket: Ticket, asked: Sequence[Question]) -> str:
         why = f" _{one_line(question.why)}_" if question.why else ""
         lines.append(f"{question.number}. {one_line(question.text, 500)}{options}{why}")
     ask = "answer all in one comment, or one with `/interlock answer N ...`."
-    return _ask("\n".join(lines), ask, "Anyone who may write here")
+    return your_turn("\n".join(lines), ask, "Anyone who may write here")
 
 
 def plan(ticket: Ticket, made: Plan, notes: Sequence[str]) -> str:
@@ -112,9 +147,9 @@ def plan(ticket: Ticket, made: Plan, notes: Sequence[str]) -> str:
         lines.append(f"{_named(task, 100)} — {_some(task.owns, 6)}{after}")
     commands = {check.command for checks in (ticket.policy.checks, *(t.checks for t in made.tasks)) for check in checks}
     lines.append("Checks: " + (", ".join(f"`{c}`" for c in sorted(commands)) or "**none: nothing will be tested**"))
-    lines += [one_line(note) for note in notes]
+    lines += [one_line(note, 300) for note in (*notes, ticket.policy_note) if note]
     ask = f"approve it, or say `/interlock replan <why>`.\n\n    /interlock approve {made.hash[:12]}"
-    return _ask("\n".join(lines), ask)
+    return your_turn("\n".join(lines), ask)
 
 
 def pull_request(ticket: Ticket) -> str:
@@ -128,6 +163,9 @@ def pull_request(ticket: Ticket) -> str:
         *(f"| {_named(item.task)} | {_some(item.paths, 8)} | {item.attempt} |" for item in ticket.tasks),
         f"\nPatch digest `{ticket.digest[:16]}`. An approving review lands exactly this patch.",
     ]
+    if ticket.interdiff:
+        shown = quote_safe(ticket.interdiff).replace("```", "'''")
+        lines.append(f"\nChanged since it was approved:\n\n```diff\n{shown}\n```")
     return "\n".join(lines)
 
 
@@ -135,7 +173,7 @@ def held(task: Task, change: str, reasons: Sequence[str]) -> str:
     """A change that a person must look at before it goes on."""
     why = "\n".join(f"- {one_line(reason, 300)}" for reason in reasons)
     said = f"The change for task {number(task.id)} ({one_line(task.title, 80)}) is held:\n{why}"
-    return _ask(said, f"look at it, then let it go on.\n\n    /interlock release {change}")
+    return your_turn(said, f"look at it, then let it go on.\n\n    /interlock release {change}")
 
 
 def evidence_text(evidence: Evidence) -> str:
@@ -158,51 +196,56 @@ def quarantined(task: Task, evidence: Evidence) -> str:
 
 
 def _retry(task: Task, said: str) -> str:
-    return _ask(said, f"`/interlock retry {number(task.id)}`, or `/interlock stop`.")
+    return your_turn(said, f"`/interlock retry {number(task.id)}`, or `/interlock stop`.")
 
 
 def declined(ticket: Ticket, reason: str) -> str:
     """The agent says no."""
     ask = "change the issue and put the label on again if you see it differently."
-    return _ask(f"This will not be worked on: {one_line(reason, 800)}", ask, f"@{ticket.requester.login}")
+    return your_turn(f"This will not be worked on: {one_line(reason, 800)}", ask, f"@{ticket.requester.login}")
 
 
 def silence(ticket: Ticket) -> str:
     """Nobody answered."""
     said = f"Nobody answered within {ticket.policy.questions.deadline_hours:g} hours, so the work has stopped."
-    return _ask(said, "`/interlock resume`, then answer the questions above.", f"@{ticket.requester.login}")
+    return your_turn(said, "`/interlock resume`, then answer the questions above.", f"@{ticket.requester.login}")
 
 
 def agent_failed(reason: str) -> str:
     """The Engineer or Orchestrator gave no answer."""
-    return _ask(f"The agent gave no usable answer: {one_line(reason, 600)}", "`/interlock resume` to try again.")
+    return your_turn(f"The agent gave no usable answer: {one_line(reason, 600)}", "`/interlock resume` to try again.")
 
 
 def base_forced(ticket: Ticket) -> str:
     """History was rewritten under us."""
     said = f"`{ticket.base_ref}` was moved by force, so nothing of this ticket goes on by itself."
-    return _ask(said, "look at the branch, then `/interlock resume`.")
+    return your_turn(said, "look at the branch, then `/interlock resume`.")
 
 
 def branch_lost(ticket: Ticket, what: str, by: str) -> str:
     """Our branch was taken away."""
     said = f"The branch `{ticket.branch}` was {what} by {by}, so the work has stopped."
-    return _ask(said, "label the issue again to start anew.")
+    return f"{said}\n\n{notices.branch_not_back(ticket)}"
 
 
 def not_landed(ticket: Ticket, reason: str) -> str:
     """Approved, yet refused at the end."""
     said = f"The approved change could not be brought to `{ticket.base_ref}`: {one_line(reason, 600)}"
-    return _ask(said, "mend that, then `/interlock resume`.")
+    return your_turn(said, "mend that, then `/interlock resume`.")
+
+
+def not_allowed(why: str) -> str:
+    """The branch's rules are in the way."""
+    return your_turn(one_line(why, 600), "change that; then it goes on by itself.", "A maintainer")
 
 
 def pull_request_closed(by: str) -> str:
     """Closed by hand."""
     said = f"{by} closed the pull request, so the work has stopped."
-    return _ask(said, "`/interlock resume` opens it again; closing the issue ends it.")
+    return your_turn(said, "`/interlock resume` opens it again; closing the issue ends it.")
 
 
 def gave_up(what: str, reason: str) -> str:
     """GitHub refused something that we cannot do without."""
     said = f"GitHub refused ({what}): {one_line(reason, 600)}"
-    return _ask(said, "mend that, then comment `/interlock resume`.", "Someone who runs Interlock here")
+    return your_turn(said, "mend that, then comment `/interlock resume`.", "Someone who runs Interlock here")

@@ -3,7 +3,7 @@
 Reads PlanSubmitted and the commands approve and replan. Wants RunAgent and the plan's comment.
 """
 
-from bot.pipeline import messages
+from bot.pipeline import messages, replies
 from bot.pipeline.turn import Said, Turn
 from bot.rules import globs
 from schemas.base import Person
@@ -50,12 +50,12 @@ def approve(turn: Turn, event: Said, digits: str) -> str:
     """A person approves the plan by its hash. Returns the answer to give, empty if there is nothing to say."""
     plan = turn.ticket.plan
     if turn.ticket.state is not TicketState.PROPOSED or plan is None:
-        return "There is no plan waiting for approval."
+        return replies.NO_PLAN
     wanted = digits.strip("`").lower()
     if len(wanted) < MIN_HASH_DIGITS:
-        return f"Name the plan that you approve:\n\n    /interlock approve {plan.hash[:12]}"
+        return replies.name_the_plan(plan)
     if not plan.hash.startswith(wanted):
-        return f"That is not the hash of the plan above, which may have changed. Its hash is `{plan.hash[:12]}`."
+        return replies.other_plan(plan)
     turn.because(f"plan approved by {event.by.login}")
     _build(turn, plan, event.by)
     return ""
@@ -71,8 +71,8 @@ def _build(turn: Turn, plan: Plan, by: Person | None) -> None:
 def replan(turn: Turn, event: Said, why: str) -> str:
     """A person wants another plan: before building starts it is made anew, with the reason shown to the agent."""
     if turn.ticket.state is TicketState.PLANNING and turn.ticket.agent_running:
-        return "A plan is being made right now."
+        return replies.PLANNING_NOW
     if turn.ticket.state is not TicketState.PROPOSED:
-        return "There is no plan waiting for approval; a plan under work cannot be replaced."
+        return replies.PLAN_AT_WORK
     turn.move("plan", "a person asked for another plan", plan=None, note=why or "A person asked for another plan.")
     return ""

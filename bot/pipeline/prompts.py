@@ -41,7 +41,8 @@ _OPENINGS = {
     "orchestrator": "You are the Orchestrator. Split the agreed scope into as few tasks as make good parallel work; one is "
     "often right. You only read: view, grep and glob are yours.",
     "developer": _DEVELOPER,
-    "rework": f"{_DEVELOPER} An earlier attempt did not pass: its changes are not here. The evidence says why.",
+    "rework": f"{_DEVELOPER} The evidence says why an earlier attempt, whose changes are not here, did not pass; or what a "
+    "reviewer asks for, of changes that are here.",
 }
 _FINISH = "Answer by calling finish with a short summary (or give_up with the reason)."
 _ANSWERS = {

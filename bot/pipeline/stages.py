@@ -4,7 +4,17 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
-from bot.pipeline import check_runs, developers, engineer, merge_queue, messages, orchestrator, spoken
+from bot.pipeline import (
+    check_runs,
+    developers,
+    engineer,
+    lifecycle,
+    merge_queue,
+    messages,
+    orchestrator,
+    reviews,
+    spoken,
+)
 from bot.pipeline.turn import Turn
 from schemas import events as e
 from schemas.base import Frozen
@@ -22,13 +32,14 @@ def decide(ticket: Ticket | None, event: e.Event, now: datetime, generation: int
     if isinstance(turn, str):
         return turn
     _advance(turn)
-    _publish(ticket, turn)
+    lifecycle.keep_watch(ticket, turn)
+    _publish(None if turn.again else ticket, turn)
     return turn.decision()
 
 
 def _react(ticket: Ticket, event: e.Event, now: datetime) -> Turn:
     turn = Turn(ticket.model_copy(update={"version": ticket.version + 1}), now)
-    if ticket.open or isinstance(event, e.PullRequestOpened):
+    if ticket.open or event.late or isinstance(event, e.PullRequestOpened):
         _REACTIONS[type(event)](turn, event)
     else:
         turn.because(f"the ticket is {ticket.state}")
@@ -38,10 +49,19 @@ def _react(ticket: Ticket, event: e.Event, now: datetime) -> Turn:
 def _gave_up(turn: Turn, event: e.EffectGaveUp) -> None:
     """What cannot be done is said; what the ticket cannot do without stops it."""
     turn.because(f"gave up {event.effect}: {event.reason}")
-    needed = event.effect_kind in ("read_repository", "open_pull_request", "trial_compose", "run_agent")
-    if needed and turn.may("stop"):
+    kind = event.effect_kind
+    if kind == "trial_compose" and event.effect != f"{turn.ticket.id}:trial:{turn.ticket.trial}":
+        return  # a newer one is under way
+    if kind == "read_repository":
+        turn.set(rereading=False)
+    if kind not in _NEEDED:
+        turn.set(notice=f"GitHub refused ({kind.replace('_', ' ')}): {event.reason}")
+    elif turn.may("stop"):
         body = messages.gave_up(event.effect_kind.replace("_", " "), event.reason)
         turn.stop_and_ask(event.reason, f"gave-up:{event.effect}", body)
+
+
+_NEEDED = ("read_repository", "open_pull_request", "trial_compose", "run_agent", "take_back", "read_review")
 
 
 def _on(kind: type[E], *handlers: Callable[[Turn, E], None]) -> tuple[type[Frozen], Reaction]:
@@ -57,13 +77,17 @@ def _on(kind: type[E], *handlers: Callable[[Turn, E], None]) -> tuple[type[Froze
 
 _REACTIONS: dict[type[Frozen], Reaction] = dict(
     [
-        _on(e.IssueLabelled, spoken.issue_labelled),
-        _on(e.IssueUnlabelled, spoken.issue_unlabelled),
-        _on(e.IssueClosed, spoken.issue_closed),
+        _on(e.IssueLabelled, lifecycle.issue_labelled),
+        _on(e.IssueUnlabelled, lifecycle.issue_unlabelled),
+        _on(e.IssueClosed, lifecycle.issue_closed),
+        _on(e.IssueEdited, spoken.issue_edited),
+        _on(e.PlaceChanged, lifecycle.place_changed),
+        _on(e.RollbackAsked, spoken.rollback_asked),
         _on(e.CommentAdded, spoken.comment_added),
         _on(e.ButtonPressed, spoken.button_pressed),
-        _on(e.RepositoryRead, engineer.repository_read),
-        _on(e.RepositoryRefused, engineer.repository_refused),
+        _on(e.CheckRerequested, spoken.check_rerequested),
+        _on(e.RepositoryRead, engineer.repository_read, lifecycle.repository_read),
+        _on(e.RepositoryRefused, engineer.repository_refused, lifecycle.repository_refused),
         _on(e.QuestionsAsked, engineer.questions_asked),
         _on(e.ScopeSubmitted, engineer.scope_submitted),
         _on(e.AgentDeclined, engineer.declined),
@@ -77,11 +101,13 @@ _REACTIONS: dict[type[Frozen], Reaction] = dict(
         _on(e.LaneStopped, merge_queue.lane_stopped),
         _on(e.LaneOpened, merge_queue.lane_opened),
         _on(e.TrialComposed, merge_queue.trial_composed),
-        _on(e.BaseMoved, merge_queue.base_moved),
+        _on(e.BaseMoved, merge_queue.base_moved, lifecycle.base_moved),
         _on(e.BranchPushed, merge_queue.branch_pushed),
         _on(e.PullRequestOpened, merge_queue.pull_request_opened),
         _on(e.PullRequestClosed, merge_queue.pull_request_closed),
-        _on(e.ReviewSubmitted, merge_queue.review_submitted),
+        _on(e.PullRequestReopened, merge_queue.pull_request_reopened),
+        _on(e.ReviewSubmitted, reviews.review_submitted),
+        _on(e.ReviewRead, reviews.review_read),
         _on(e.EffectGaveUp, _gave_up),
         _on(e.Ticked, engineer.silence, merge_queue.waited),
     ]
@@ -92,6 +118,8 @@ def _advance(turn: Turn) -> None:
     """Let each stage want what the state calls for, until nothing moves. Bounded: each pass moves the ticket on."""
     for _ in range(len(TicketState)):
         before = turn.ticket
+        if before.on_hold:
+            return
         for stage in (engineer, orchestrator, developers, merge_queue):
             stage.advance(turn)
         if turn.ticket == before:

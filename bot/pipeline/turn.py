@@ -6,10 +6,10 @@ from typing import Any
 
 from bot.rules.states import RUN_MOVES, TASK_MOVES, TICKET_MOVES, may, move
 from schemas.agent import Usage
-from schemas.base import Evidence, Role
+from schemas.base import Evidence, Person, Role
 from schemas.decision import Decision
 from schemas.effects import CancelRuns, Effect, PostComment, RunAgent
-from schemas.events import ButtonPressed, CommentAdded
+from schemas.events import ButtonPressed, CommentAdded, Event
 from schemas.lane import NewEntry
 from schemas.ticket import RunState, TaskProgress, TaskState, Ticket, TicketState
 
@@ -29,6 +29,9 @@ class Turn:
         self.enqueue: list[NewEntry] = []
         self.release: list[tuple[str, str]] = []
         self.withdraw: list[str] = []
+        self.again = False
+        self.emits: list[Event] = []
+        self.priority: int | None = None
         self.reasons: list[str] = []
 
     def set(self, **changes: Any) -> None:
@@ -76,8 +79,19 @@ class Turn:
 
     def put(self, entry: str, lane: str, **fields: Any) -> None:
         """Put an entry of this ticket into a lane."""
-        self.enqueue.append(NewEntry(id=entry, lane=lane, ticket=self.ticket.id, fork=self.ticket.base,
-                                     environment=self.ticket.policy.environment, **fields))  # fmt: skip
+        ticket = self.ticket
+        given = {"fork": ticket.base, "priority": ticket.priority, "environment": ticket.policy.environment, **fields}
+        self.enqueue.append(NewEntry(id=entry, lane=lane, ticket=ticket.id, **given))
+
+    def drop_approvals(self, but: str = "") -> None:
+        """Approvals of anything but this digest no longer count; who gave them is asked to look again."""
+        kept = tuple(approval for approval in self.ticket.approvals if approval.digest == but)
+        self.look_again(*(approval.by for approval in self.ticket.approvals if approval not in kept))
+        self.set(approvals=kept)
+
+    def look_again(self, *people: Person) -> None:
+        """These are asked when review is asked for the next time."""
+        self.set(look_again=tuple({who.id: who for who in (*self.ticket.look_again, *people)}.values()))
 
     def call_agent(self, role: Role, attempt: int, model: str | None) -> None:
         """Start the Engineer or the Orchestrator on what the ticket holds."""
@@ -101,9 +115,23 @@ class Turn:
 
     def take_back(self) -> None:
         """Stop the agents, and take what is queued out of the lanes."""
-        self.set(rebasing=False, agent_running=False, wake_at=None)
+        self.set(rebasing=False, agent_running=False, rereading=False, wake_at=None)
         self.withdraw.append("*")
         self.want(CancelRuns, f"cancel:{self.ticket.version}")
+
+    def cancel(self, why: str) -> None:
+        """Nothing of this ticket goes on."""
+        for item in self.ticket.tasks:
+            if item.state is not TaskState.LANDED:
+                self.move_task(item, "cancel")
+        self.take_back()
+        self.move("cancel", why, note=why)
+
+    def pull_back(self, why: str) -> None:
+        """Not onto the base now: out of its lane, to be tried on it again. What is approved stays approved."""
+        if self.ticket.state is TicketState.LANDING:
+            self.withdraw.append("*")
+            self.move("try", why, trial_running=False)
 
     def stop(self, why: str, note: str = "") -> None:
         """Stop the ticket where it is, and remember where it goes on; nothing on the branch is undone."""
@@ -123,6 +151,7 @@ class Turn:
     def decision(self) -> Decision:
         """What is stored."""
         return Decision(
-            ticket=self.ticket, effects=tuple(self.effects), enqueue=tuple(self.enqueue), release=tuple(self.release),
-            withdraw=tuple(self.withdraw), why="; ".join(self.reasons) or "nothing to do",
+            ticket=self.ticket, effects=tuple(self.effects), emits=tuple(self.emits), enqueue=tuple(self.enqueue),
+            release=tuple(self.release), withdraw=tuple(self.withdraw), priority=self.priority, again=self.again,
+            why="; ".join(self.reasons) or "nothing to do",
         )  # fmt: skip

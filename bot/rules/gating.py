@@ -18,14 +18,16 @@ class Review(Frozen):
 
 
 def recorded(ticket: Ticket) -> Verdict:
-    """Whether enough approvals cover the tip's digest, with each approval's own verdict as a reason."""
+    """Whether enough approvals cover the tip's digest and nobody asks for changes, with each verdict as a reason."""
+    for objection in ticket.objections:
+        return Verdict(status=Status.REFUSED, reason=f"{objection.by.login} asks for changes")
     children = [
         _judged(
             approval.by,
             (approval.digest != ticket.digest, "approved an earlier version"),
             (not approval.by.writes, "may not write to the repository"),
             (not has(approval.by, ticket.policy.approve.by), "is not an admin, which the policy asks for"),
-            (is_excluded(ticket, approval.by), "requested the work, so another writer must approve"),
+            (is_excluded(ticket, approval.by), "has a part in the work, so another writer must approve"),
         )
         for approval in ticket.approvals
     ]
@@ -55,7 +57,7 @@ def confirmed(ticket: Ticket, asked: Iterable[tuple[Review, Permission]], digest
                 by,
                 (recorded_for.get(review.id) != digest, "approved something else"),
                 (not may, "may not approve any more"),
-                (is_excluded(ticket, by), "requested the work"),
+                (is_excluded(ticket, by), "has a part in the work"),
             )
             children.append(child)
     return _tally(ticket, digest, children)
@@ -78,12 +80,13 @@ def _tally(ticket: Ticket, digest: str, children: Sequence[Verdict]) -> Verdict:
 
 
 def is_excluded(ticket: Ticket, by: Person) -> bool:
-    """Whether this is the requester, whose approval does not count.
+    """Whether this is the requester, or somebody who pushed to the branch, whose approval does not count.
 
     It counts by policy, or else while the repository has one writer (decisions.md 20).
     """
     counts = ticket.policy.approve.by_requester
-    return by.id == ticket.requester.id and not (ticket.single_writer if counts is None else counts)
+    part = by.id in (ticket.requester.id, *ticket.pushed_by)
+    return part and not (ticket.single_writer if counts is None else counts)
 
 
 def has(person: Person, permission: WhoMay) -> bool:

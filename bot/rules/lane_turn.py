@@ -78,14 +78,16 @@ class LaneTurn:
                                     state=to, error_class=cls, evidence=evidence)  # fmt: skip
             self.emits.append(event)
 
-    def landed(self, to: q.EntryState, carriage: q.Carriage) -> None:
-        """At rest on the branch."""
+    def landed(self, to: q.EntryState, carriage: q.Carriage, said: str = "") -> None:
+        """At rest on the branch; `said` adds to the train's verdict."""
+        train = self.lane.train
         known = self.move_entry(EntryMove(entry=carriage.entry, to=to, commit=carriage.commit))
         if known is not None and known.ticket:
             event = e.EntryLanded(ticket=known.ticket, entry=known.id, entry_kind=kind_of(known), task=known.task,
                                   state=to, commit=carriage.commit, tree=carriage.tree, commits=carriage.commits,
                                   paths=carriage.paths, digest=carriage.digest, dropped=carriage.dropped,
-                                  verdict=self.lane.train.verdict if self.lane.train else "",
+                                  verdict="; ".join(filter(None, (train.verdict if train else "", said))),
+                                  way=train.way if train else "push",
                                   onto=known.rebase.onto if known.rebase else None)  # fmt: skip
             self.emits.append(event)
 

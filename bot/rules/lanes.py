@@ -7,7 +7,7 @@ reading the remote; an infrastructure failure never changes a change's verdict.
 
 from collections.abc import Mapping
 
-from bot.rules import probes
+from bot.rules import landing, probes
 from bot.rules.lane_turn import LaneTurn
 from schemas import events as e
 from schemas import lane as q
@@ -41,13 +41,25 @@ def decide(lane: q.Lane, event: q.LaneEvent, entries: Mapping[str, q.Entry]) -> 
     match event, lane.train:
         case q.Composed() as composed, _:
             _composed(turn, composed)
+        case q.Unreachable() as gone, _:
+            _unreachable(turn, gone)
         case q.Checked() as checked, q.Train() as train:
             _checked(turn, train, checked)
         case q.Confirmed() as confirmed, q.Train() as train:
             _confirmed(turn, train, confirmed)
         case q.HeadRead() as read, q.Train() as train:
             _head_read(turn, train, read)
+        case q.QueueRead() as read, q.Train() as train:
+            landing.queue_read(turn, train, read)
     return LaneDecision(lane=turn.lane, moves=tuple(turn.moves), emits=tuple(turn.emits), why=turn.why)
+
+
+def _unreachable(turn: LaneTurn, event: q.Unreachable) -> None:
+    """Everybody in the queue is set aside. What was landed nevertheless is found by its trailers when it is tried again."""
+    turn.why = event.reason
+    for entry in turn.entries:
+        turn.back(entry, E.QUARANTINED, q.ErrorClass.INFRA, Evidence(reason=event.reason))
+    turn.set(train=None, due=None)
 
 
 def _composed(turn: LaneTurn, event: q.Composed) -> None:
@@ -179,23 +191,10 @@ def _confirmed(turn: LaneTurn, train: q.Train, event: q.Confirmed) -> None:
                 turn.again(carriage.entry)
         turn.why = "; ".join(refused.values())
         turn.set(train=None)
+    elif event.refusal:
+        landing.wait_for_rules(turn, train, event.refusal)
     else:
-        intents = _intents(turn, train)
-        turn.why = f"will move {', '.join(i.ref for i in intents)} to {train.tip[:12]}"
-        turn.move_train(train, "confirm", E.LANDING, intents=intents)
-
-
-def _intents(turn: LaneTurn, train: q.Train) -> tuple[q.Intent, ...]:
-    """Tickets' own branches first, so that GitHub shows their pull requests as merged; the lane's ref last."""
-    intents: list[q.Intent] = []
-    for carriage in train.carriages:
-        series = turn.entries[carriage.entry].series
-        if series is not None and carriage.branch_old not in (None, carriage.commit):
-            ref = f"refs/heads/{series.branch}"
-            intents.append(q.Intent(ref=ref, expected_old=carriage.branch_old, new_oid=carriage.commit, force=True))
-            turn.set(own_heads=(*turn.lane.own_heads, (series.branch, carriage.commit))[-64:])
-    force = any(turn.entries[carriage.entry].rebase is not None for carriage in train.carriages)
-    return (*intents, q.Intent(ref=turn.lane.ref, expected_old=train.old, new_oid=train.tip, force=force))
+        landing.begin(turn, train, event)
 
 
 def _head_read(turn: LaneTurn, train: q.Train, event: q.HeadRead) -> None:
@@ -215,6 +214,8 @@ def _head_read(turn: LaneTurn, train: q.Train, event: q.HeadRead) -> None:
     elif event.head != intent.expected_old:
         turn.requeue_train(train, f"{intent.ref} moved to {(event.head or 'nothing')[:12]}: composing anew")
         turn.set(head=event.head)
+    elif event.allowed:
+        landing.wait_for_rules(turn, train, event.refusal, again=event.again)
     elif event.refusal:
         evidence = Evidence(reason=f"the remote refused the push: {event.refusal}")
         turn.why = evidence.reason

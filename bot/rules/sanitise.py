@@ -21,7 +21,12 @@ _TOKEN = r"gh[a-z]_[A-Za-z0-9_.\-]{8,}|github_pat_\w{8,}|sk-[A-Za-z0-9_\-]{16,}"
 _HEADER = r"(?:basic|bearer|token) [A-Za-z0-9+/=._\-]{12,}"
 _SECRET = re.compile(rf"\b({_TOKEN}|{_HEADER})", re.IGNORECASE)
 _MENTION = re.compile(r"(?<![\w`/])@(?=[A-Za-z0-9])")
-_CLOSING = re.compile(r"\b(close[sd]?|fix(?:e[sd])?|resolve[sd]?)(\s{0,5}:?\s{0,5})#(?=\d)", re.IGNORECASE)
+_NUMBERED = r"(?:\S{0,100}(?:#|/issues/|/pull/)|gh-)\d"
+_CLOSING = re.compile(
+    rf"\b(c|f|r)(lose[sd]?|ix(?:e[sd])?|esolve[sd]?)(?=\s{{0,5}}:?\s{{0,5}}{_NUMBERED})", re.IGNORECASE
+)
+_LINKED = re.compile(r"\](?=[(:\[])|<(?=[A-Za-z/!?])")
+"""Where a link that says one address and leads to another, an image or an element would begin."""
 
 
 def clean(text: str) -> tuple[str, int]:
@@ -63,9 +68,10 @@ def _shows(text: str, index: int) -> bool:
 
 
 def quote_safe(text: str) -> str:
-    """Text of an agent or a stranger that mentions nobody, closes nothing and hides nothing when we post it."""
-    visible = _visible(text.replace("<!--", "&lt;!--"))
-    return _CLOSING.sub("\\1\\2#\u200b", _MENTION.sub("@\u200b", visible))
+    """Text of an agent or a stranger that mentions nobody, closes, links and hides nothing when we post it, and tells no
+    token."""
+    visible = _MENTION.sub("@\u200b", redacted(_visible(text)))
+    return _LINKED.sub("\\g<0>\u200b", _CLOSING.sub("\\1\u200b\\2", visible))
 
 
 def redacted(text: str) -> str:

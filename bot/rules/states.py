@@ -22,13 +22,13 @@ _OVER = (T.DONE, T.DECLINED, T.CANCELLED)
 _RESUMABLE = (T.OPENED, T.CLARIFYING, T.ASKING, T.PLANNING, T.PROPOSED, T.BUILDING, T.TRIALING)
 
 TICKET_MOVES: Final = _moves(
-    (T.OPENED, {"read": T.CLARIFYING, "decline": T.DECLINED}),
+    (T.OPENED, {"read": T.CLARIFYING, "take back": T.BUILDING, "decline": T.DECLINED}),
     (T.CLARIFYING, {"ask": T.ASKING, "settle": T.PLANNING, "decline": T.DECLINED}),
     (T.ASKING, {"clarify": T.CLARIFYING, "plan": T.PLANNING}),
     (T.PLANNING, {"ask": T.ASKING, "propose": T.PROPOSED, "decline": T.DECLINED}),
     (T.PROPOSED, {"plan": T.PLANNING, "build": T.BUILDING}),
     (T.BUILDING, {"try": T.TRIALING}),
-    (T.TRIALING, {"build": T.BUILDING, "review": T.REVIEWING, "land": T.LANDING}),
+    (T.TRIALING, {"build": T.BUILDING, "review": T.REVIEWING, "land": T.LANDING, "finish": T.DONE}),
     (T.REVIEWING, {"build": T.BUILDING, "try": T.TRIALING, "land": T.LANDING, "finish": T.DONE}),
     (T.LANDING, {"try": T.TRIALING, "finish": T.DONE}),
     *((state, {"stop": T.STOPPED}) for state in T if state not in (*_OVER, T.STOPPED)),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from bot.errors import Misconfigured
+from bot.rules.doctor import sandbox_trouble
 from bot.runners import workspace
 from bot.runners.registries import FORWARD, Proxy
 
@@ -187,8 +188,7 @@ class Sandbox:
             probe = _PROBE.format(secret=secret.name, pid=os.getpid())
             done = await self.run(probe, Path(folder), timeout=20)
         if "probe-began" not in done.output:
-            text = done.output.strip()[-300:]
-            return [f"bubblewrap does not start here ({text}): allow user namespaces, or run as root"]
+            return [sandbox_trouble(done.output.strip()[-300:])]
         self.layered = await self._overlays()
         return [line.removeprefix("ESCAPE ") for line in done.output.splitlines() if line.startswith("ESCAPE ")]
 

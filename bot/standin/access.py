@@ -28,11 +28,20 @@ class Caller:
     def may(self, state: State, repo: Repository, permission: str, level: str) -> None:
         """Raises ApiError: 404 for what must not be seen, 403 for what must not be done."""
         if self.token is not None:
-            if self.token.repositories is not None and repo.id not in self.token.repositories:
+            app = state.app
+            if app is None or app.uninstalled:
+                raise ApiError(401, "Bad credentials")
+            if app.suspended:
+                raise ApiError(403, "This installation has been suspended")
+            if repo.id in app.without or (
+                self.token.repositories is not None and repo.id not in self.token.repositories
+            ):
                 raise ApiError(404, "Not Found")
-            have = _LEVELS.get(self.token.permissions.get(permission, ""), 0)
+            have = min(_LEVELS.get(held.get(permission, ""), 0) for held in (self.token.permissions, app.permissions))
             if have < _LEVELS[level]:
-                raise ApiError(403, "Resource not accessible by integration")
+                refusal = ApiError(403, "Resource not accessible by integration")
+                refusal.headers["X-Accepted-GitHub-Permissions"] = f"{permission}={level}"
+                raise refusal
         elif self.user is not None:
             role = _ROLE_LEVEL[state.role(repo, self.user)]
             if role == 0:
@@ -103,14 +112,19 @@ def _by_jwt(state: State, value: str) -> App:
 
 def mint(state: State, app: App, body: Json) -> Json:
     """A new installation token, narrowed as asked. Raises ApiError 422 for more than was granted."""
-    wanted = body.get("permissions") or app.permissions
+    if app.uninstalled:
+        raise ApiError(404, "Not Found")
+    if app.suspended:
+        raise ApiError(403, "This installation has been suspended")
+    granted = app.more.get("granted", app.permissions)
+    wanted = body.get("permissions") or granted
     for name, level in wanted.items():
-        if _LEVELS.get(level, 9) > _LEVELS.get(app.permissions.get(name, ""), 0):
+        if _LEVELS.get(level, 9) > _LEVELS.get(granted.get(name, ""), 0):
             raise ApiError(422, "The permissions requested are not granted to this installation.")
     repositories: set[int] | None = None
     if body.get("repository_ids"):
         repositories = set(body["repository_ids"])
-        if not repositories <= set(state.repositories):
+        if not repositories <= set(state.repositories) - app.without:
             raise ApiError(422, "There is at least one repository that does not exist or is not accessible.")
     elif body.get("repositories"):
         repositories = {r.id for r in state.repositories.values() if r.name in body["repositories"]}

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from bot.standin import hooks, shapes
 from bot.standin.rest import Call, page
+from bot.standin.rulesets import guarded
 from bot.standin.state import ApiError, Item, Json, Repository, invalid
 
 
@@ -48,6 +49,7 @@ async def create_ref(call: Call) -> web.Response:
         if name in repo.refs():
             raise ApiError(422, "Reference already exists")
         commit = commit_of(repo, sha)
+        guarded(call.state, repo, name, None, str(commit.id), call.caller.who)
         repo.git().references.create(name, commit.id)
         hooks.push(call.state, repo, name, None, str(commit.id), call.caller.who)
     return web.json_response(_ref(call, repo, name, str(commit.id)), status=201)
@@ -72,6 +74,8 @@ async def get_commit(call: Call) -> web.Response:
 
 async def list_commits(call: Call) -> web.Response:
     repo = call.repo("contents")
+    if not repo.refs():
+        raise ApiError(409, "Git Repository is empty.")
     start = commit_of(repo, call.request.query.get("sha") or repo.default_branch)
     found = []
     for count, commit in enumerate(repo.git().walk(start.id)):

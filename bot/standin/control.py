@@ -56,6 +56,7 @@ def routes(state: State) -> list[web.RouteDef]:
         for login in repo.roles:
             state.user(login)
         state.repositories[repo.id] = repo
+        state.renamed.pop(repo.full_name.lower(), None)  # a name that is used again leads nowhere else
         state.touch()
         return web.json_response({"id": repo.id, "full_name": repo.full_name})
 

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from bot.standin import access, hooks
+from bot.standin import access, hooks, rulesets
 from bot.standin.state import ApiError, Repository, State, User
 
 _PACKET_FLUSH = b"0000"
+_NOTHING = "0" * 40
 _ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 
 
@@ -22,6 +23,11 @@ def _caller(state: State, request: web.Request, service: str) -> tuple[Repositor
         raise web.HTTPUnauthorized(headers={"WWW-Authenticate": 'Basic realm="GitHub"'})
     try:
         caller = access.by_header(state, request)
+        moved = state.renamed.get(f"{info['owner']}/{info['repo'].removesuffix('.git')}".lower())
+        if moved in state.repositories:
+            now = f"{state.repositories[moved].full_name}.git"
+            path = request.path_qs.replace(f"{info['owner']}/{info['repo']}", now, 1)
+            raise web.HTTPMovedPermanently(location=f"{state.url}{path}")
         repo = state.repository(info["owner"], info["repo"].removesuffix(".git"))
         caller.may(state, repo, "contents", "write" if service == "git-receive-pack" else "read")
         return repo, caller.who
@@ -64,9 +70,11 @@ def routes(state: State) -> list[web.RouteDef]:
         repo, who = _caller(state, request, "git-receive-pack")
         async with repo.lock:
             before = repo.refs()
-            _protect(repo, who)
+            # Rules ask what a push brings, so it is taken in whole before git is asked to move a ref.
+            body = b"".join([part async for part in _body(request)]) if repo.rulesets or repo.protection else None
+            await _protect(state, repo, who, body)
             try:
-                return await _exchange(request, repo, "git-receive-pack")
+                return await _exchange(request, repo, "git-receive-pack", body)
             finally:
                 after = repo.refs()
                 for ref in sorted(before.keys() | after.keys()):
@@ -81,18 +89,49 @@ def routes(state: State) -> list[web.RouteDef]:
     ]
 
 
-def _protect(repo: Repository, who: User) -> None:
-    """Branch protection as a hook of the bare repository: these refs are closed to this pusher."""
-    closed = [f"refs/heads/{branch}" for branch, allowed in repo.protected.items() if who.login not in allowed]
+async def _protect(state: State, repo: Repository, who: User, body: bytes | None) -> None:
+    """The branch's rules as a hook of the bare repository: these refs are closed to this pusher, in GitHub's words."""
+    closed = {
+        f"refs/heads/{branch}": f"error: GH006: Protected branch update failed for refs/heads/{branch}."
+        for branch, allowed in repo.protected.items()
+        if who.login not in allowed
+    }
+    commands, pack = _commands(body or b"")
+    if pack:
+        await _take_in(repo, pack)
+    for old, new, ref in commands:
+        start, end = (None if sha == _NOTHING else sha for sha in (old, new))
+        code, rules = rulesets.broken(state, repo, ref, start, end, who)
+        if code:
+            closed[ref] = rulesets.spoken(state, repo, ref, code, rules)
     hook = repo.path / "hooks" / "update"
     if not closed:
         hook.unlink(missing_ok=True)
         return
     hook.parent.mkdir(exist_ok=True)
-    cases = "|".join(closed)
-    message = "error: GH006: Protected branch update failed for $1."
-    hook.write_text(f'#!/bin/sh\ncase "$1" in {cases}) echo "{message}" >&2; exit 1;; esac\n')
+    cases = "".join(f"{ref}) cat >&2 <<'END'\n{text}\nEND\nexit 1;;\n" for ref, text in closed.items())
+    hook.write_text(f'#!/bin/sh\ncase "$1" in\n{cases}esac\n')
     hook.chmod(0o755)
+
+
+def _commands(body: bytes) -> tuple[list[tuple[str, str, str]], bytes]:
+    """A push's (old, new, ref), and the pack behind them."""
+    found: list[tuple[str, str, str]] = []
+    at = 0
+    while size := int(body[at : at + 4] or b"0", 16):
+        old, new, ref = body[at + 4 : at + size].split(b"\0")[0].decode().split(" ", 2)
+        found.append((old, new, ref.strip()))
+        at += size
+    return found, body[at + 4 :]
+
+
+async def _take_in(repo: Repository, pack: bytes) -> None:
+    """A pack's objects, which no ref reaches yet."""
+    process = await asyncio.create_subprocess_exec(
+        "git", "-C", str(repo.path), "index-pack", "--stdin", "--fix-thin", env=_ENV,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    await process.communicate(pack)
 
 
 async def _body(request: web.Request) -> AsyncIterator[bytes]:
@@ -103,14 +142,20 @@ async def _body(request: web.Request) -> AsyncIterator[bytes]:
         yield inflate.flush()
 
 
-async def _exchange(request: web.Request, repo: Repository, service: str) -> web.StreamResponse:
+async def _whole(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+async def _exchange(
+    request: web.Request, repo: Repository, service: str, body: bytes | None = None
+) -> web.StreamResponse:
     process = await _start(repo, service, protocol=request.headers.get("Git-Protocol", ""))
     assert process.stdin is not None and process.stdout is not None
 
     async def feed() -> None:
         assert process.stdin is not None
         with contextlib.suppress(ConnectionError, BrokenPipeError):
-            async for chunk in _body(request):
+            async for chunk in _body(request) if body is None else _whole(body):
                 process.stdin.write(chunk)
                 await process.stdin.drain()
         process.stdin.close()

@@ -9,6 +9,7 @@ import uuid
 from typing import Any
 
 import aiohttp
+import pygit2
 
 from bot.standin import record, shapes
 from bot.standin.state import Item, Json, Repository, State, User, stamp
@@ -18,9 +19,9 @@ ANSWER_SECONDS = 10
 
 def emit(state: State, event: str, action: str | None, repo: Repository, sender: User, **body: Any) -> None:
     """Queue one delivery to the App."""
-    state.touch()
     app = state.app
-    if app is None or not app.webhook_url:
+    if app is None or not app.installation or app.suspended or repo.id in app.without:
+        state.touch()
         return
     payload: Json = {"action": action, **body} if action else {**body}
     payload |= {
@@ -28,11 +29,19 @@ def emit(state: State, event: str, action: str | None, repo: Repository, sender:
         "sender": shapes.user(state, sender),
         "installation": {"id": app.installation, "node_id": "I_1"},
     }
+    queue(state, event, action, payload, repo.id)
+
+
+def queue(state: State, event: str, action: str | None, payload: Json, repository: int | None) -> None:
+    """A delivery of this payload, unless nobody listens."""
     record.hook(event, payload)
+    state.touch()
+    if state.app is None or not state.app.webhook_url or state.app.uninstalled:
+        return
     delivery = {
         "id": state.next_id(), "guid": str(uuid.uuid4()), "event": event, "action": action,
         "body": json.dumps(payload), "delivered_at": None, "status": "", "status_code": 0, "redelivery": False,
-        "repository_id": repo.id, "at": state.now(),
+        "repository_id": repository, "at": state.now(),
     }  # fmt: skip
     if any(f.get("drop_event") in (event, "*") and _use(f) for f in state.faults):
         delivery["status"] = "dropped"
@@ -96,7 +105,7 @@ def check(state: State, action: str, repo: Repository, found: Json, sender: User
 
 def push(state: State, repo: Repository, ref: str, old: str | None, new: str | None, sender: User) -> None:
     """push, and what follows from it for pull requests and check suites."""
-    git = repo.git()
+    git, repo.pushed = repo.git(), state.now()
     forced = bool(old and new and old != new and not git.descendant_of(new, old))
     commits: list[Json] = []
     if new is not None:
@@ -108,7 +117,7 @@ def push(state: State, repo: Repository, ref: str, old: str | None, new: str | N
                  "timestamp": stamp(state.now()), "url": f"{state.url}/{repo.full_name}/commit/{commit.id}",
                  "author": {"name": commit.author.name, "email": commit.author.email},
                  "committer": {"name": commit.committer.name, "email": commit.committer.email},
-                 "added": [], "removed": [], "modified": []}
+                 **_paths(commit)}
             )  # fmt: skip
         if old is None:
             commits = commits[:1]
@@ -120,6 +129,17 @@ def push(state: State, repo: Repository, ref: str, old: str | None, new: str | N
     )  # fmt: skip
     if ref.startswith("refs/heads/"):
         _follow(state, repo, ref.removeprefix("refs/heads/"), new, sender)
+
+
+def _paths(commit: pygit2.Commit) -> Json:
+    """What a commit added, removed and modified, against its first parent."""
+    tree = commit.tree
+    diff = commit.parents[0].tree.diff_to_tree(tree) if commit.parents else tree.diff_to_tree(swap=True)
+    found: dict[str, list[str]] = {"added": [], "removed": [], "modified": []}
+    for delta in diff.deltas:
+        kind = {"A": "added", "D": "removed"}.get(delta.status_char(), "modified")
+        found[kind].append(delta.new_file.path)
+    return found
 
 
 def _follow(state: State, repo: Repository, branch: str, new: str | None, sender: User) -> None:

@@ -15,7 +15,26 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from bot.standin import access, client, code, control, faults, git_http, hooks, pages, record, rest, verdicts
+from bot.standin import (
+    access,
+    client,
+    code,
+    control,
+    faults,
+    git_data,
+    git_http,
+    graphql,
+    hooks,
+    lifecycle,
+    merge_queue,
+    pages,
+    record,
+    registration,
+    remarks,
+    rest,
+    rulesets,
+    verdicts,
+)
 from bot.standin.rest import Call
 from bot.standin.state import ApiError, Json, State
 
@@ -40,10 +59,18 @@ _REPO: list[tuple[str, str, Handler]] = [
     ("GET", "/git/ref/{ref:.+}", code.get_ref),
     ("POST", "/git/refs", code.create_ref),
     ("DELETE", "/git/refs/{ref:.+}", code.delete_ref),
+    ("PATCH", "/git/refs/{ref:.+}", git_data.update_ref),
+    ("POST", "/git/blobs", git_data.create_blob),
+    ("POST", "/git/trees", git_data.create_tree),
+    ("POST", "/git/commits", git_data.create_commit),
+    ("GET", "/rules/branches/{branch:.+}", rulesets.branch_rules),
+    ("GET", "/rulesets/{ruleset:\\d+}", rulesets.get_ruleset),
+    ("GET", "/branches/{branch:.+}/protection", rulesets.get_protection),
     ("GET", "/commits", code.list_commits),
     ("GET", "/commits/{sha}/check-runs", verdicts.list_checks),
     ("GET", "/commits/{sha}/status", verdicts.combined_status),
     ("GET", "/commits/{sha:.+}", code.get_commit),
+    ("GET", "/branches/{branch:[^/]+}", lifecycle.get_branch),
     ("GET", "/contents/{path:.+}", code.get_contents),
     ("POST", "/pulls", code.create_pull),
     ("GET", "/pulls", code.list_pulls),
@@ -63,10 +90,12 @@ _REPO: list[tuple[str, str, Handler]] = [
 
 _ROOT: list[tuple[str, str, Handler]] = [
     ("GET", "/app", rest.get_app),
+    ("GET", "/app/installations/{installation:\\d+}", lifecycle.get_installation),
     ("POST", "/app/installations/{installation:\\d+}/access_tokens", rest.create_token),
     ("GET", "/app/hook/deliveries", rest.list_deliveries),
     ("POST", "/app/hook/deliveries/{delivery:\\d+}/attempts", rest.redeliver),
     ("GET", "/users/{login}", rest.get_user),
+    ("POST", "/graphql", graphql.answer),
 ]
 
 
@@ -90,7 +119,7 @@ def _wrap(state: State, handler: Handler) -> Callable[[web.Request], Awaitable[w
             body = json.loads(raw) if raw else {}
             response = await handler(Call(state, request, caller, body if isinstance(body, dict) else {}))
         except ApiError as error:
-            response = web.json_response(error.body, status=error.status)
+            response = web.json_response(error.body, status=error.status, headers=error.headers)
             if error.status == 301 and "url" in error.body:
                 response.headers["Location"] = error.body["url"]
                 response.set_status(301 if request.method == "GET" else 307)
@@ -127,13 +156,14 @@ def application(state: State) -> web.Application:
     """All routes."""
     app = web.Application(client_max_size=512 * 2**20, middlewares=[faults.middleware(state)])
     app.add_routes(git_http.routes(state))
-    app.add_routes(control.routes(state))
-    app.add_routes(faults.routes(state))
-    for method, path, handler in _ROOT:
+    for part in (control, remarks, faults, lifecycle, rulesets, merge_queue):
+        app.add_routes(part.routes(state))
+    for method, path, handler in [*_ROOT, *registration.ROOT]:
         app.router.add_route(method, path, _wrap(state, handler))
-    for method, path, handler in _REPO:
+    for method, path, handler in [*_REPO, *registration.REPO]:
         app.router.add_route(method, f"/repos/{{owner}}/{{repo}}{path}", _wrap(state, handler))
         app.router.add_route(method, f"/repositories/{{repo_id:\\d+}}{path}", _wrap(state, handler))
+    app.add_routes(registration.routes(state))
     app.add_routes(pages.routes(state))
 
     async def unknown(call: Call) -> web.Response:
@@ -144,15 +174,22 @@ def application(state: State) -> web.Application:
 
 
 @asynccontextmanager
-async def stand_in(data: Path, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[State]:
-    """Serve until the block ends; `state.url` is where."""
+async def stand_in(data: Path, port: int = 0, host: str = "127.0.0.1", prefix: str = "") -> AsyncIterator[State]:
+    """Serve until the block ends; `state.url` is where. With a prefix it is a GitHub Enterprise Server behind a path, whose
+    API has a root of its own."""
     state = State(data)
+    state.prefix = prefix
     data.mkdir(parents=True, exist_ok=True)
-    runner = web.AppRunner(application(state), access_log=None, shutdown_timeout=0.5)
+    app = application(state)
+    if prefix:
+        app, inner = web.Application(client_max_size=512 * 2**20), app
+        app.add_subapp(f"{prefix}/api/v3", application(state))
+        app.add_subapp(prefix, inner)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     site = web.TCPSite(runner, host, port)
     await site.start()
-    state.url = f"http://{host}:{runner.addresses[0][1]}"
+    state.url = f"http://{host}:{runner.addresses[0][1]}{prefix}"
     delivering = asyncio.create_task(hooks.deliver_all(state))
     try:
         yield state
@@ -162,13 +199,13 @@ async def stand_in(data: Path, port: int = 0, host: str = "127.0.0.1") -> AsyncI
         await runner.cleanup()
 
 
-async def serve(data: Path, port: int, repo: Path | None = None) -> None:
+async def serve(data: Path, port: int, repo: Path | None = None, prefix: str = "") -> None:
     """Serve until told to stop; the first line printed is the address, the second one where `repo` was pushed to."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
-    async with stand_in(data, port) as state:
+    async with stand_in(data, port, prefix=prefix) as state:
         print(state.url, flush=True)
         if repo is not None:
             async with aiohttp.ClientSession() as session:
@@ -181,6 +218,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="bot.standin.main", description="a local GitHub")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--prefix", default="")
     options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(options.data, options.port))
+        asyncio.run(serve(options.data, options.port, prefix=options.prefix))

@@ -110,6 +110,8 @@ class Person:
             self.plan = what if verb == "approve" else self.plan
             self.say(f"{who} comments /interlock {verb} {what}")
             await self._comment(who, path, f"/interlock {verb} {what}")
+        if f"@{self.reviewer}, your approval was" in text:
+            self.reviewed.clear()
         if "`/interlock retry" in text:
             raise Refused(f"a person is needed: {' '.join(text.split('-->')[-1].split())[:400]}")
 

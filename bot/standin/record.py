@@ -34,7 +34,7 @@ def exchange(request: web.Request, raw: bytes, response: web.Response) -> None:
     route = resource.canonical if resource else request.path
     key = (route, request.method, agent, response.status, tuple(query), document, shape(asked), shape(answered))
     _write(key, {"rest": {
-        "agent": agent, "method": request.method, "path": request.path, "query": query, "status": response.status,
+        "agent": agent, "method": request.method, "path": request.rel_url.raw_path, "query": query, "status": response.status,
         "request": asked, "response": answered,
     }})  # fmt: skip
 

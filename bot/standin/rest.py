@@ -63,7 +63,9 @@ def page(call: Call, items: list[Any]) -> web.Response:
         path = path.replace(f"/repos/{info['owner']}/{info['repo']}", f"/repositories/{repo.id}", 1)
     if start + size < len(items):
         args = {**query, "per_page": size}
-        link = f"{call.state.url}{path}?" + "&".join(f"{k}={v}" for k, v in {**args, "page": number + 1}.items())
+        link = f"{call.request.url.origin()}{path}?" + "&".join(
+            f"{k}={v}" for k, v in {**args, "page": number + 1}.items()
+        )
         headers["Link"] = f'<{link}>; rel="next"'
     return web.json_response(items[start : start + size], headers=headers)
 
@@ -201,10 +203,11 @@ async def patch_issue(call: Call) -> web.Response:
     item = call.state.item(repo, call.number())
     who = call.caller.who
     if "title" in call.body or "body" in call.body:
+        changes = {n: {"from": getattr(item, n)} for n in ("title", "body") if n in call.body}
         item.title = call.body.get("title", item.title)
         item.body = call.body.get("body", item.body)
         item.updated = call.state.now()
-        hooks.issue(call.state, "edited", repo, item, who, changes={})
+        hooks.issue(call.state, "edited", repo, item, who, changes=changes)
     if call.body.get("state") == "closed" and item.state == "open":
         item.state_reason = call.body.get("state_reason") or "completed"
         hooks.close(call.state, repo, item, who)

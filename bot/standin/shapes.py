@@ -22,6 +22,7 @@ def user(state: State, who: User) -> Json:
     }  # fmt: skip
 
 
+EVENTS = ["issues", "issue_comment", "pull_request", "pull_request_review", "push", "check_run"]
 _REPO_URLS = [
     "archive",
     "assignees",
@@ -74,8 +75,9 @@ def repository(state: State, repo: Repository) -> Json:
         "stargazers_count": 0, "watchers_count": 0, "watchers": 0, "size": 0, "default_branch": repo.default_branch,
         "open_issues_count": 0, "open_issues": 0, "topics": [], "has_issues": True, "has_projects": False,
         "has_wiki": False, "has_pages": False, "has_downloads": True, "has_discussions": False, "archived": repo.archived,
-        "disabled": False, "visibility": "private", "pushed_at": stamp(repo.created), "created_at": stamp(repo.created),
-        "updated_at": stamp(repo.created), "license": None, "allow_forking": True, "is_template": False,
+        "disabled": False, "visibility": "private", "pushed_at": stamp(repo.pushed or repo.created),
+        "created_at": stamp(repo.created), "updated_at": stamp(repo.created),
+        "license": None, "allow_forking": True, "is_template": False,
         "web_commit_signoff_required": False, "has_pull_requests": True, "pull_request_creation_policy": "all",
     }  # fmt: skip
 
@@ -100,9 +102,10 @@ def app(state: State) -> Json | None:
         return None
     return {
         "id": state.app.id, "slug": state.app.slug, "node_id": "A_1", "client_id": f"Iv{state.app.id}",
-        "owner": user(state, state.user("octo")), "name": state.app.slug, "description": None,
+        "owner": user(state, state.user("octo")), "name": state.app.more.get("name", state.app.slug), "description": None,
         "external_url": state.url, "html_url": f"{state.url}/apps/{state.app.slug}", "created_at": "2026-01-01T00:00:00Z",
-        "updated_at": "2026-01-01T00:00:00Z", "permissions": state.app.permissions, "events": ["push"],
+        "updated_at": "2026-01-01T00:00:00Z", "permissions": state.app.permissions,
+        "events": state.app.more.get("events", EVENTS),
     }  # fmt: skip
 
 
@@ -259,7 +262,8 @@ def git_commit(state: State, repo: Repository, commit: pygit2.Commit) -> Json:
         "commit": {"author": who(commit.author), "committer": who(commit.committer), "message": commit.message,
                    "tree": {"sha": str(commit.tree_id), "url": f"{api}/git/trees/{commit.tree_id}"},
                    "url": f"{api}/git/commits/{sha}", "comment_count": 0,
-                   "verification": {"verified": False, "reason": "unsigned", "signature": None, "payload": None,
+                   "verification": {"verified": sha in repo.verified,
+                                    "reason": "valid" if sha in repo.verified else "unsigned", "signature": None, "payload": None,
                                     "verified_at": None}},
         "author": None, "committer": None,
         "parents": [{"sha": str(p), "url": f"{api}/commits/{p}", "html_url": ""} for p in commit.parent_ids],

@@ -23,6 +23,7 @@ class ApiError(Exception):
     def __init__(self, status: int, message: str, errors: list[Any] | None = None, **more: Any) -> None:
         super().__init__(message)
         self.status = status
+        self.headers: dict[str, str] = {}
         self.body: Json = {"message": message, "documentation_url": "https://docs.github.com/rest", **more}
         if status != 422:
             self.body["status"] = str(status)
@@ -59,6 +60,11 @@ class App:
     installation: int
     bot: User
     permissions: Json
+    suspended: datetime | None = None
+    uninstalled: bool = False
+    without: set[int] = field(default_factory=set)
+    """Repositories that the App was taken off."""
+    more: Json = field(default_factory=dict)
 
 
 @dataclass
@@ -117,6 +123,14 @@ class Repository:
     statuses: dict[str, list[Json]] = field(default_factory=dict)
     suites: dict[str, int] = field(default_factory=dict)
     protected: dict[str, list[str]] = field(default_factory=dict)
+    pushed: datetime | None = None
+    renamed_branches: dict[str, str] = field(default_factory=dict)
+    rulesets: dict[int, Json] = field(default_factory=dict)
+    protection: dict[str, Json] = field(default_factory=dict)
+    verified: set[str] = field(default_factory=set)
+    queue: list[Json] = field(default_factory=list)
+    queue_held: bool = False
+    removals: dict[int, list[Json]] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -146,15 +160,18 @@ class State:
     def __init__(self, data: Path) -> None:
         self.data = data
         self.url = ""
+        self.prefix = ""
         self.users: dict[str, User] = {}
         self.user_tokens: dict[str, User] = {}
         self.app: App | None = None
         self.tokens: dict[str, Token] = {}
+        self.codes: dict[str, tuple[datetime, str]] = {}
         self.repositories: dict[int, Repository] = {}
         self.renamed: dict[str, int] = {}
         self.deliveries: list[Json] = []
         self.requests: list[Json] = []
         self.faults: list[Json] = []
+        self.missing_operations: dict[str, str] = {}
         self.seq = 0
         self.offset = timedelta()
         self.began, self.pace = datetime.now(UTC), 1.0

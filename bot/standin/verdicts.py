@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from bot.standin import hooks, shapes
+from bot.standin import hooks, merge_queue, shapes
 from bot.standin.code import commit_of
 from bot.standin.rest import Call, page
 from bot.standin.state import ApiError, Json, Repository, State, User, invalid, stamp
@@ -118,12 +118,14 @@ async def create_check(call: Call) -> web.Response:
     found: Json = {
         "id": call.state.next_id(), "head_sha": str(commit.id), "status": "queued", "name": "", "external_id": "",
         "started_at": call.body.get("started_at") or stamp(call.state.now()), "actions": [], "output": {},
+        "by": {"id": call.state.app.id if call.state.app else 0},
     }  # fmt: skip
     _check_fields(call, found)
     repo.checks[found["id"]] = found
     hooks.check(call.state, "created", repo, found, call.caller.who)
     if found["status"] == "completed":
         hooks.check(call.state, "completed", repo, found, call.caller.who)
+        merge_queue.advance(call.state, repo, repo.default_branch)
     return web.json_response(shapes.check_run(call.state, repo, found), status=201)
 
 
@@ -242,4 +244,5 @@ def ci_said(state: State, repo: Repository, body: Json) -> None:
             "by": {"id": 15368, "slug": body["app"], "name": body["app"]},
             "rerequestable": body.get("rerequestable", False),
         }  # fmt: skip
+    merge_queue.advance(state, repo, repo.default_branch)
     state.touch()

@@ -22,6 +22,7 @@ else:
 Connection = sqlite.Connection
 Row = sqlite.Row
 Error = sqlite.Error
+SQLITE: Final = sqlite.sqlite_version
 Value = str | bytes | int | float | None
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Any, Final, NamedTuple, TypeVar
 
 import aiosqlite
 from pydantic import BaseModel
@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from bot.disk import keep_names
 from bot.errors import Misconfigured
 from bot.ports import Clock, Faults
-from bot.store.connection import Connection, Error, Row, connect_reader, connect_writer, reading
+from bot.store.connection import SQLITE, Connection, Error, Row, connect_reader, connect_writer, reading
 from bot.store.writer import Writer
 
 T = TypeVar("T")
@@ -156,6 +156,37 @@ def _shared(path: Path) -> Iterator[Connection]:
             )
             raise Misconfigured(f"{path} has schema {found}, this release reads {VERSION}: {advice}")
         yield connection
+
+
+class Examined(NamedTuple):
+    """`trouble` is what is wrong with the file, else `said` is what is right; `version` is SQLite's."""
+
+    version: str
+    said: str
+    trouble: str = ""
+
+
+def examined(path: Path) -> Examined:
+    """A look at the file beside whoever has it open. It is checked whole only while nobody has."""
+    version = SQLITE
+    if not path.exists():
+        return Examined(version, f"{path} will be made")
+    try:
+        lock = path.with_name(f"{path.name}.lock")
+        # Asking for the lock ourselves could make a server that starts just now give up.
+        if lock.exists() and f":{lock.stat().st_ino} " in Path("/proc/locks").read_text():
+            return Examined(version, f"{path}, in use by process {lock.read_text().strip()}")
+        with contextlib.closing(connect_reader(path)) as connection:
+            found = _version_of(connection)
+            faults = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)") if row[0] != "ok"]
+    except (Error, OSError) as error:
+        return Examined(version, "", f"{path} cannot be read ({error})")
+    if found > VERSION:
+        return Examined(
+            version, "", f"{path} was written by a newer release (schema {found}, this one knows {VERSION})"
+        )
+    upgrade = "" if found == VERSION else f", schema {found}: the server's start copies and upgrades it"
+    return Examined(version, f"{path} is sound{upgrade}", f"{path} is damaged: {'; '.join(faults)}" if faults else "")
 
 
 def _take_lock(path: Path) -> IO[str]:

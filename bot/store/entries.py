@@ -18,7 +18,7 @@ from schemas import lane as q
 from schemas.base import Evidence, Sha
 from schemas.change_request import Add, ChangeRequest, Modify, Rename
 from schemas.decision import EntryMove
-from schemas.events import EntryReturned
+from schemas.events import EntryReturned, LaneStopped
 
 E = q.EntryState
 _UNDER_WAY: Final = (E.COMPOSED, E.CHECKING, E.LANDING)
@@ -77,6 +77,12 @@ def enqueue(conn: Connection, entry: q.NewEntry, now: datetime) -> bool:
     if known is not None:
         return known["digest"] in ("", digest)  # an older release's is not comparable
     make_lane(conn, entry.lane, entry.fork)
+    paused = "SELECT json_extract(body, '$.why') AS why FROM lanes WHERE key = ? AND state = 'paused'"
+    if entry.ticket and (
+        row := conn.execute(paused, (entry.lane,)).fetchone()
+    ):  # the others were told when it was paused
+        told = LaneStopped(lane=entry.lane, why=row["why"])
+        inbox.put_for(conn, entry.ticket, f"enters:{entry.lane}:{entry.id}", told, now)
     if entry.ticket and entry.task:
         older = "lane = ? AND ticket = ? AND task = ? AND state IN ('queued', 'held', 'rework')"
         values = (entry.lane, entry.ticket, entry.task)
@@ -118,11 +124,11 @@ def _set_aside(conn: Connection, entry: q.NewEntry, twin: Row, now: datetime) ->
     move = EntryMove(entry=entry.id, to=E.QUARANTINED, error_class=cls, error=reason, evidence=evidence, counts=True)
     apply_move(conn, entry.lane, move, now)
     if entry.ticket:
-        told = EntryReturned(
+        back = EntryReturned(
             entry=entry.id, entry_kind=kind_of(entry), task=entry.task, state=E.QUARANTINED, error_class=cls,
             evidence=evidence,
         )  # fmt: skip
-        inbox.put_for(conn, entry.ticket, f"set-aside:{entry.lane}:{entry.id}", told, now)
+        inbox.put_for(conn, entry.ticket, f"set-aside:{entry.lane}:{entry.id}", back, now)
 
 
 def known_otherwise(entry: q.NewEntry) -> EntryReturned:

@@ -19,6 +19,10 @@ from schemas.events import Address, Addressed, Event, IssueLabelled
 from schemas.ticket import Ticket
 
 EVENT: Final[TypeAdapter[Event]] = TypeAdapter(Event)
+_OPEN: Final = """SELECT id FROM tickets WHERE open = 1 AND (:base_ref IS NULL OR base_ref = :base_ref)
+    AND CASE WHEN :installation THEN iif(body = '', 0, json_extract(body, '$.installation')) = :installation
+        ELSE repo_id = :repo_id END ORDER BY opened_at, id"""
+"""All open tickets of a repository, on one of its branches, or of an installation."""
 
 PATIENCE: Final = 3
 """How often a delivery is postponed before later ones may overtake it: a comment must not overtake its label
@@ -40,27 +44,34 @@ def _put(conn: Connection, item: Addressed, now: datetime) -> int:
         if not item.event.ticket:
             raise ValueError(f"event {item.key} names neither a ticket nor an address")
         return put_for(conn, item.event.ticket, item.key, item.event, now)
-    if item.to.base_ref is None:
+    if item.to.issue is not None:
         if conn.execute("SELECT 1 FROM events WHERE key = ?", (item.key,)).fetchone():
             return 0  # before an id is reserved for it
         return put_for(conn, _ticket_for(conn, item.to, item.event, now), item.key, item.event, now)
-    sql = "SELECT id FROM tickets WHERE repo_id = ? AND base_ref = ? AND open = 1 ORDER BY opened_at, id"
-    tickets = [row["id"] for row in conn.execute(sql, (item.to.repo_id, item.to.base_ref))]
+    tickets = [row["id"] for row in conn.execute(_OPEN, item.to.model_dump())]
     return sum(put_for(conn, ticket, f"{item.key}@{ticket}", item.event, now) for ticket in tickets)
 
 
+def _named(name: str, generation: int) -> str:
+    return f"{name}~{generation}" if generation > 1 else name
+
+
 def _ticket_for(conn: Connection, to: Address, event: Event, now: datetime) -> str:
-    """The open ticket of an issue (or of one generation of it), a new one for a label, or none ("")."""
+    """The open ticket of an issue (or of one generation of it), for a late event the newest; a new one for a label, or
+    none ("")."""
     sql = "SELECT id, generation, open FROM tickets WHERE repo_id = ? AND issue = ? ORDER BY generation DESC"
     known = conn.execute(sql, (to.repo_id, to.issue)).fetchall()
     for row in known:
-        if row["open"] and to.generation in (None, row["generation"]):
+        if (row["open"] or event.late) and to.generation in (None, row["generation"]):
             return str(row["id"])
     if not isinstance(event, IssueLabelled):
         return ""
     generation = known[0]["generation"] + 1 if known else 1
-    # The printed name is the one at the issue's first ticket, whatever the repository is called by now.
-    ticket = f"{known[-1]['id']}~{generation}" if known else f"{event.repo.full_name}#{event.issue}"
+    # The printed name is the one at the issue's first ticket, whatever the repository is called by now; a repository that
+    # was renamed may have left its name, and with it the ids, to another one.
+    name = str(known[-1]["id"]).partition("~")[0] if known else f"{event.repo.full_name}#{event.issue}"
+    while conn.execute("SELECT 1 FROM tickets WHERE id = ?", (ticket := _named(name, generation),)).fetchone():
+        generation += 1
     insert(
         conn, "tickets", id=ticket, repo_id=to.repo_id, issue=event.issue, generation=generation, state="reserved",
         open=1, base_ref="", version=-1, opened_at=to_ms(now), body="",
@@ -89,10 +100,10 @@ class Inbox(Part):
         """Whether a delivery of this guid was ever stored."""
         return await self.database.row("SELECT 1 FROM deliveries WHERE guid = ?", guid) is not None
 
-    async def awaited(self, to: Address) -> bool:
+    async def awaited(self, to: Address, *, late: bool = False) -> bool:
         """See bot.ports.Store."""
-        sql = "SELECT 1 FROM tickets WHERE repo_id = ? AND issue = ? AND open = 1"
-        return await self.database.row(sql, to.repo_id, to.issue) is not None
+        sql = "SELECT 1 FROM tickets WHERE repo_id = ? AND issue = ? AND (open = 1 OR ?)"
+        return await self.database.row(sql, to.repo_id, to.issue, late) is not None
 
     async def next_delivery(self, now: datetime) -> Delivery | None:
         """See bot.ports.Store. A postponed delivery holds up later ones, until its PATIENCE is used up."""

@@ -15,11 +15,15 @@ from bot.ports import Lease
 from bot.store import audit, inbox
 from bot.store.connection import Connection, Row, Value, insert_new, to_ms, update
 from bot.store.database import Part
-from schemas.effects import Effect
+from schemas.base import RepoRef
+from schemas.decision import Decision
+from schemas.effects import CancelRuns, Effect
 from schemas.events import EffectGaveUp, Event
 
 EFFECT: Final[TypeAdapter[Effect]] = TypeAdapter(Effect)
 Granted = tuple[Lease, Effect]
+_WHERE: Final = """SELECT json_extract(body, '$.repo') AS repo, json_extract(body, '$.installation') AS installation
+    FROM tickets WHERE id = ? AND body <> ''"""
 
 ATTEMPTS: Final = 8
 """How often an effect may fail before its ticket is told."""
@@ -41,6 +45,17 @@ def add(conn: Connection, effects: Sequence[Effect], now: datetime) -> None:
         if new and effect.slot:
             older = "slot = ? AND slot <> '' AND ticket = ? AND state = 'pending' AND fence = 0 AND key <> ?"
             update(conn, "outbox", older, effect.slot, effect.ticket, effect.key, state="replaced")
+
+
+def make_room(conn: Connection, decision: Decision, now: datetime) -> None:
+    """What a decision means for the ticket's older effects: runs that are stopped do not begin; what waits for GitHub, or was
+    a comment that it refused, is tried now if GitHub listens again."""
+    ticket = decision.ticket.id
+    if any(isinstance(effect, CancelRuns) and not effect.task for effect in decision.effects):
+        update(conn, "outbox", f"ticket = ? AND kind = '{PARALLEL}' AND state = 'pending'", ticket, state="replaced")
+    if decision.again:
+        refused = "(state = 'pending' OR (state = 'gave_up' AND kind IN ('post_comment', 'close_issue')))"
+        update(conn, "outbox", f"ticket = ? AND {refused}", ticket, state="pending", attempts=0, due_at=to_ms(now))
 
 
 def due_sql(kinds: Collection[str]) -> str:
@@ -139,4 +154,8 @@ def _grant(conn: Connection, row: Row, owner: str, expires: float, boot_id: str)
     lease = Lease(
         key=row["key"], kind=row["kind"], owner=owner, fence=fence, attempts=attempts, interrupted=row["interrupted"]
     )
-    return lease, EFFECT.validate_json(row["body"])
+    effect, found = EFFECT.validate_json(row["body"]), conn.execute(_WHERE, (row["ticket"],)).fetchone()
+    if found is not None:  # the repository's name and installation as they are now
+        repo = RepoRef.model_validate_json(found["repo"])
+        effect = effect.model_copy(update={"repo": repo, "installation": found["installation"]})
+    return lease, effect

@@ -25,9 +25,10 @@ def _store(conn: Connection, seq: int, decision: Decision, text: str, now: datet
     upsert(
         conn, "tickets", "id", id=ticket.id, repo_id=ticket.repo.id, issue=ticket.issue, generation=ticket.generation,
         state=ticket.state, open=ticket.open, base_ref=ticket.base_ref, version=ticket.version,
-        wake_at=to_ms(ticket.wake_at) if ticket.wake_at else None, opened_at=to_ms(ticket.opened_at),
+        wake_at=to_ms(ticket.next_wake) if ticket.next_wake else None, opened_at=to_ms(ticket.opened_at),
         body=ticket.model_dump_json(by_alias=True),
     )  # fmt: skip
+    outbox.make_room(conn, decision, now)
     outbox.add(conn, decision.effects, now)
     for index, emitted in enumerate(decision.emits):
         inbox.put_for(conn, emitted.ticket or ticket.id, f"{seq}:{index}", emitted, now)
@@ -37,6 +38,8 @@ def _store(conn: Connection, seq: int, decision: Decision, text: str, now: datet
         # A ticket that waits for an entry which is not there would wait for ever.
         if not entries.enqueue(conn, entry, now):
             inbox.put_for(conn, ticket.id, f"{seq}:known:{entry.id}", entries.known_otherwise(entry), now)
+    if decision.priority is not None:
+        update(conn, "entries", "ticket = ? AND settled_at IS NULL", ticket.id, priority=decision.priority)
     for entry_id, by in decision.release:
         entries.release(conn, ticket.id, entry_id, by, now)
     # From here on its text is the chain's alone, where it can be erased.

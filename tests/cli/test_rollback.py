@@ -135,7 +135,7 @@ def test_what_cannot_be_rolled_back(tmp_path: Path, repo: Path) -> None:
     assert code == 1 and "did you mean one?" in errors
     assert rolled(repo, "one", "--target", "other")[0] == 2
     on_a_bot = interlock("rollback", "octo/app#1", DATA_DIR=tmp_path)
-    assert on_a_bot.returncode == 2 and "/interlock rollback" in on_a_bot.stderr and "not built yet" in on_a_bot.stderr
+    assert on_a_bot.returncode == 2 and "/interlock rollback" in on_a_bot.stderr
     git(repo, "switch", "-q", "main")
     checked_out = rolled(repo, "one")
     assert checked_out[0] == 2 and "is checked out" in checked_out[2]

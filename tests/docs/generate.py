@@ -14,10 +14,12 @@ from pydantic import BaseModel
 
 from bot.metrics import Metrics
 from bot.rules import states
+from bot.rules.policy import TIGHTER
 from schemas import answers, ticket
 from schemas import lane as queue
-from schemas.policy import Policy
+from schemas.policy import Policy, ServerPolicy
 from schemas.settings import Settings
+from tests.docs import messages
 
 DOCS = Path(__file__).parents[2] / "docs"
 TOOLS: dict[str, type[BaseModel]] = {
@@ -56,22 +58,34 @@ def settings_page() -> str:
         "From the environment (`INTERLOCK_` and the name), then `settings.yml` in the working directory (the name in",
         "lower case), then the default. An unknown name is an error. The model is set by Copilot's own variables",
         "(`COPILOT_PROVIDER_BASE_URL`, `COPILOT_PROVIDER_TYPE`, `COPILOT_PROVIDER_API_KEY`, `COPILOT_MODEL`, or",
-        "`COPILOT_GITHUB_TOKEN`).\n",
+        "`COPILOT_GITHUB_TOKEN`); a secret among them may be given as a file by the name with `_FILE` behind it.\n",
         "| name | default | what it is |\n| --- | --- | --- |",
     ]
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else str(field.default).replace("*", "")
-        lines.append(f"| {name.upper()} | {f'`{default}`' if default else ''} | {field.description} |")
+        meaning = " ".join((field.description or "").split())  # a row is one line
+        lines.append(f"| {name.upper()} | {f'`{default}`' if default else ''} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
 def policy_page() -> str:
     lines = [
         "# Policy\n",
-        "`.github/interlock.yml` in the repository, read from the base branch when a ticket opens. A file that cannot be",
-        "read is not used at all, and the status comment names the key.\n",
+        "`.github/interlock.yml` in the repository, read from the base branch when a ticket opens, and again when a push changes",
+        "it. A file that cannot be read is not used: the last one on that branch that can be is, and the status comment names",
+        "the key.\n",
         "| key | default | what it is |\n| --- | --- | --- |",
         *_policy_rows(Policy, ""),
+        "\n## The server's policy\n",
+        "The operator may give defaults and ceilings for all repositories in a file that the setting POLICY names:\n",
+        "    defaults:\n      approve: {reviews: 2}\n    ceilings:\n      limits: {tokens: 500000}",
+        '      protected: ["deploy/**"]\n    models: [gpt-4.1, gpt-4.1-mini]\n',
+        "| key | what it is |\n| --- | --- |",
+        *(f"| {name} | {field.description} |" for name, field in ServerPolicy.model_fields.items()),
+        f"\nKeys that have a ceiling: {', '.join(f'`{key}`' for key in sorted(TIGHTER))}. Of two numbers the lower holds",
+        "(of `approve.reviews` the higher), of two words the stricter; lists hold what both name, and a check of the",
+        "server's stands over one of the same name. When a repository asks for more than it gets, its status comment and its",
+        "plans say so; `interlock doctor` prints every key's value with who set it.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -115,7 +129,7 @@ def pages() -> dict[Path, str]:
     harness = re.sub(r"<!-- generated: tools -->.*<!-- end -->", lambda _: block, harness, flags=re.DOTALL)
     return {
         DOCS / "states.md": states_page(), DOCS / "settings.md": settings_page(), DOCS / "policy.md": policy_page(),
-        DOCS / "metrics.md": metrics_page(), DOCS / "harness.md": harness,
+        DOCS / "metrics.md": metrics_page(), DOCS / "harness.md": harness, DOCS / "messages.md": messages.page(),
     }  # fmt: skip
 
 

@@ -23,7 +23,8 @@ from bot.app import Ports, running
 from bot.cli.configuration import read_model, read_settings
 from bot.clock import SystemClock
 from bot.github.forge import Forge
-from bot.merge import ci, commits
+from bot.merge import ci, commits, landing
+from bot.rules import landing as rules
 from bot.rules.sanitise import redacted
 
 
@@ -96,6 +97,8 @@ def child(order: dict[str, Any]) -> None:
     logs.start(redacted)
     _break(order.get("broken", []))
     ci.SECONDS = order.get("ci_seconds", ci.SECONDS)
+    landing.LOOK_SECONDS = order.get("queue_seconds", landing.LOOK_SECONDS)
+    rules.CLOSED_SECONDS = order.get("closed_seconds", rules.CLOSED_SECONDS)
     died_at = Path(order["walk"]) if order.get("walk") else None
     seen = Path(order["seen"]) if order.get("seen") else None
     k, n = order.get("share", (0, 1))

@@ -17,7 +17,7 @@ from typing import Any
 
 from bot.cli import merge as command
 from bot.cli.main import main as interlock
-from bot.merge import commits, lander
+from bot.merge import commits, landing
 from bot.store.store import open_store
 
 
@@ -50,7 +50,7 @@ def child(order: dict[str, Any]) -> None:
     if "trailers" in order["broken"]:
         commits.Landed.upto = lambda *_: {}  # type: ignore[method-assign]
     if "ancestors" in order["broken"]:
-        lander._contains = lambda remote, head, commit: head == commit
+        landing._contains = lambda remote, head, commit: head == commit
     code = 0
     try:
         interlock(["merge", *order["args"]])

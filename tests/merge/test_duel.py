@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.merge import lander
+from bot.merge import lander, landing
 from bot.store import queue, store
 from schemas.lane import Checked, Composed, Confirmed, HeadRead
 from tests.merge.duel import LONGEST, Duel, Zygote, scene
@@ -26,7 +26,8 @@ CHECK = "test -f common/0.txt"
 
 def _points() -> list[str]:
     """Every fault point that a run of the queue can pass, from the sources; those of its end last."""
-    pushed = re.findall(r'faults\.reach\("([^"]+)"', Path(lander.__file__).read_text())
+    steps = [Path(str(module.__file__)).read_text() for module in (lander, landing)]
+    pushed = re.findall(r'faults\.reach\("(land:(?:compose|check|push):[^"]+)"', "".join(steps))  # without GitHub
     modules = [Path(str(module.__file__)).read_text() for module in (store, queue)]
     names = list(chain.from_iterable(re.findall(r'database\.write\(f?"([^"]+)"', text) for text in modules))
     names.remove("lane:{event.kind}")

@@ -208,3 +208,29 @@ async def test_a_closed_ticket_sleeps_on(tmp_path: Path) -> None:
         await open_ticket(store, change={"wake_at": T0, "state": TicketState.DECLINED})
         await store.wake(LATER)
         assert await store.due_tickets() == [] and await store.wake(LATER) is None
+
+
+async def test_what_is_late_is_for_the_newest_ticket_even_if_that_is_over(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await open_ticket(store)
+        await close_ticket(store)
+        here = Address(repo_id=7, issue=12)
+        assert await store.awaited(here, late=True) and not await store.awaited(here)
+        assert not await store.awaited(Address(repo_id=7, issue=13), late=True)
+        late = comment("late", body="/interlock status")
+        await store.put([late.model_copy(update={"event": late.event.model_copy(update={"late": True})})], LATER)
+        await store.put([comment("plain")], LATER)
+        due = await store.next_event(TICKET)
+        assert (due.event.body, due.ticket.open) == ("/interlock status", False)
+        await decide(store)
+        assert await store.next_event(TICKET) is None
+        await store.put([label("again")], LATER)
+        await store.put(
+            [late.model_copy(update={"key": "later", "event": late.event.model_copy(update={"late": True})})], LATER
+        )
+        assert [event.event.kind for event in [await store.next_event(f"{TICKET}~2")]] == ["issue_labelled"]
+        first = Addressed(
+            key="old", to=Address(repo_id=7, issue=12, generation=1), event=late.event.model_copy(update={"late": True})
+        )
+        await store.put([first], LATER)
+        assert (await store.next_event(TICKET)).event.ticket == TICKET

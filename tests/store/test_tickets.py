@@ -160,3 +160,14 @@ async def test_a_rename_comes_back_from_event_decision_and_queue(tmp_path: Path)
         _, event_text, decision = (await history(store, TICKET))[-1]
         assert RunSucceeded.model_validate_json(event_text) == event
         assert Decision.model_validate_json(decision).enqueue == (new,)
+
+
+async def test_a_ticket_s_priority_moves_what_waits_and_nothing_else(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.enqueue([entry("first", ticket="octo/app#1"), entry("second", ticket="octo/app#2")], T0)
+        await open_ticket(store, enqueue=(entry("ours", ticket=TICKET, task=f"{TICKET}/1"),))
+        await store.put([comment("one"), comment("two")], T0)
+        assert await store.due_ids(BRANCH, 9, T0) == ["first", "second", "ours"]
+        for priority, order in ((1, ["ours", "first", "second"]), (0, ["first", "second", "ours"])):
+            await decide(store, priority=priority)
+            assert await store.due_ids(BRANCH, 9, T0) == order
