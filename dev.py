@@ -121,7 +121,7 @@ def setup(*, copilot: bool = True, tests: bool = True) -> None:
 
 def install_packages() -> None:
     """The Python packages of requirements.lock, this checkout on their path, and the command `interlock`."""
-    say("installing Python packages into .venv (about 70 MB to download, 250 MB on disk; open-source licences)")
+    say("installing Python packages into .venv (about 75 MB to download, 300 MB on disk; open-source licences)")
     if not PYTHON.exists() or not works(PYTHON):
         shutil.rmtree(VENV, ignore_errors=True)
         run(sys.executable, "-m", "venv", VENV)

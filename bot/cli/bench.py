@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bot.bench import impact as impacts
 from bot.bench import landing, pipeline, workload
 from bot.bench import probes as probing
 from bot.bench import queue as queues
@@ -172,3 +173,21 @@ def probes(repo: Path, changes: int, skip: int, as_json: bool) -> None:
     ways = ", ".join(f"{count} {way}" for way, count in alone["by"].items())
     click.echo(f"bases 0 to 1 behind: {alone['without_a_person']:.1%} of {alone['changes']} without a person ({ways});")
     click.echo(f"  {alone['differs_from_the_humans_tree']:.1%} have another tree than the human's")
+
+
+@bench.command()
+@click.option("--repo", type=FOLDER, help="this repository, and its history  [default: a synthetic tree]")
+@click.option("--commits", type=click.IntRange(1, 100_000), default=200, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def impact(repo: Path | None, commits: int, as_json: bool) -> None:
+    """How fast the import graph is made, and the share of tests changed with their code that it names."""
+    scratch = Path(tempfile.mkdtemp(prefix="interlock-bench-"))
+    try:
+        folder = scratch / "repo.git"
+        git_dir = impacts.borrowed(repo, folder) if repo else impacts.synthetic(folder)
+        found = {"speed": impacts.speed(git_dir, scratch)}
+        if repo:
+            found["cochange"] = impacts.cochange(git_dir, scratch, commits, lambda text: click.echo(text, err=True))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    click.echo(json.dumps(found, indent=2) if as_json else impacts.text(found))

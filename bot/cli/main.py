@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "Run the main job on this machine, with the real Copilot CLI",
     "doctor": "Check everything that the server needs",
     "merge": "Land change requests on a local branch, without GitHub",
+    "plan": "Judge a plan, or see what depends on a file",
     "queue": "What waits, what failed and why; retry, release or drop it",
     "rehearse": "Run the main job on a throw-away repository of your GitHub",
     "replay": "Compose what landed anew, and require the same commits",

@@ -5,9 +5,13 @@ An `Answers` belongs to one run. It keeps the answer that ended the run; the per
 
 import asyncio
 
+import pygit2
+
 from bot.ports import Tool, ToolAnswer
-from bot.rules import paths, planning
+from bot.rules import ownership, paths, planning
+from bot.rules.impact import Graph
 from bot.runners.collect import Collected, collect
+from bot.runners.impact import MEMORY, survey
 from bot.runners.workspace import Workspace
 from schemas import answers as a
 from schemas import events as e
@@ -16,16 +20,19 @@ from schemas.plan import Fault, Plan, Question, Scope, Task
 
 FAULT_ROUNDS = 2
 FILES_GRANTED = 5
+NOTES_SHOWN = 2
+SURVEY_SECONDS = 30
 
 
 class PlanningAnswers:
     """Engineer and Orchestrator: the event that their answer makes."""
 
     def __init__(self, effect: RunAgent, space: Workspace) -> None:
-        self._effect, self._ticket, self._files, self._rounds = effect, effect.ticket, space.named, 0
+        self._effect, self._ticket, self._space, self._rounds = effect, effect.ticket, space, 0
         self._rules = planning.PlanRules(max_tasks=effect.max_tasks, limits=effect.limits, shared=effect.shared)
         self._event: e.Event | None = None
         self._faults: tuple[Fault, ...] = ()
+        self._graph: Graph | None = None
 
     def outcome(self, otherwise: str) -> e.Event:
         """What the answer became; `otherwise` says why there was none."""
@@ -63,16 +70,35 @@ class PlanningAnswers:
         self._faults = planning.submission_faults(said)
         if not self._faults:
             plan = planning.from_submission(said, self._ticket, self._effect.base, self._effect.first_task, self._rules)
-            self._faults = planning.faults(plan, self._files, self._rules)
-            if not self._faults:
-                return self._accept(plan)
-            if self._rounds > FAULT_ROUNDS and (repaired := planning.repair(plan, self._files, self._rules)):
-                return self._accept(repaired, "Tasks that met in a file were put one after the other.")
-        lines = "\n".join(f"- {fault.message}" for fault in self._faults)
+            if answer := await asyncio.to_thread(self._judge, plan):
+                return answer
+        lines = "\n".join(f"- {fault.rule}: {fault.message}" for fault in self._faults)
         if self._rounds <= FAULT_ROUNDS:
-            return ToolAnswer(f"The plan has faults; mend them and submit it again:\n{lines}", ok=False)
+            keys = ", ".join(f"task {n} is {task.key!r}" for n, task in enumerate(said.tasks, self._effect.first_task))
+            return ToolAnswer(f"The plan has faults; mend them and submit it again ({keys}):\n{lines}", ok=False)
         failed = self.outcome(f"the plan still has faults: {self._faults[0].message}")
         return self._end(failed, f"The plan still has faults:\n{lines}")
+
+    def _judge(self, plan: Plan) -> ToolAnswer | None:
+        """The plan accepted, mended if it was the last chance; None if it has faults. Takes a while: not on the loop."""
+        graph = self._graph = self._graph or self._survey()
+        self._faults = planning.faults(plan, graph, self._rules)
+        serialised: tuple[str, ...] = ()
+        if self._faults:
+            mended = planning.repair(plan, graph, self._rules) if self._rounds > FAULT_ROUNDS else None
+            if mended is None:
+                return None
+            plan, serialised = mended, ("Tasks that met in a file were put one after the other.",)
+        known = ownership.notes(plan, graph)[:NOTES_SHOWN]
+        return self._accept(plan, *serialised, *(f"Note: {note.message}." for note in known))
+
+    def _survey(self) -> Graph:
+        """The base's graph; without its imports where they cannot be had."""
+        space = self._space
+        try:
+            return survey(space.git_dir, space.tree, space.git_dir / MEMORY, seconds=SURVEY_SECONDS)
+        except (OSError, KeyError, ValueError, RecursionError, pygit2.GitError):
+            return Graph(dict.fromkeys(space.named, 0))
 
     def _accept(self, plan: Plan, *notes: str) -> ToolAnswer:
         return self._end(e.PlanSubmitted(ticket=self._ticket, plan=plan, notes=notes), "The plan is accepted.")

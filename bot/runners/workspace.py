@@ -69,7 +69,7 @@ class Workspace:
 def read(git_dir: Path, tree: str, folder: Path) -> Workspace:
     """What the workspace of a commit's or tree's files will hold; nothing is written. Raises KeyError for an unknown id."""
     root = pygit2.Repository(str(git_dir))[tree].peel(pygit2.Tree)
-    files = {file.path: file for file in _walk(root) if _safe(file.path)}
+    files = {file.path: file for file in walk(root) if _safe(file.path)}
     odd = frozenset(file.path for file in files.values() if not file.regular)
     return Workspace(folder, git_dir, str(root.id), files, odd)
 
@@ -99,12 +99,12 @@ def write_all(space: Workspace, files: Mapping[bytes, File], folder: Path) -> No
         write(repo, file, folder, path)
 
 
-def _walk(tree: pygit2.Tree, prefix: bytes = b"") -> Iterator[File]:
+def walk(tree: pygit2.Tree, prefix: bytes = b"") -> Iterator[File]:
     """Every entry of a tree that is not a directory."""
     for entry in tree:
         path = prefix + (entry.raw_name or b"")
         if isinstance(entry, pygit2.Tree):
-            yield from _walk(entry, path + b"/")
+            yield from walk(entry, path + b"/")
         else:
             yield File(path, str(entry.id), int(entry.filemode))
 
