@@ -3,6 +3,7 @@
 Texts of people and agents are quoted safely (no mentions, no closing keywords). No word of our machinery.
 """
 
+import re
 from collections.abc import Sequence
 
 from bot.pipeline import notices
@@ -139,6 +140,10 @@ def questions(ticket: Ticket, asked: Sequence[Question]) -> str:
     return your_turn("\n".join(lines), ask, "Anyone who may write here")
 
 
+_NAMED = re.compile(r"'([^'`]+)'")
+"""A name in a note: as code, lest Markdown reads `__main__` as bold."""
+
+
 def plan(ticket: Ticket, made: Plan, notes: Sequence[str]) -> str:
     """The plan with its hash and the line to paste."""
     lines = [f"**Plan `{made.hash[:12]}`** for: {one_line(ticket.scope.goal if ticket.scope else ticket.title)}"]
@@ -146,8 +151,8 @@ def plan(ticket: Ticket, made: Plan, notes: Sequence[str]) -> str:
         after = f", after {', '.join(number(other) for other in task.after)}" if task.after else ""
         lines.append(f"{_named(task, 100)} — {_some(task.owns, 6)}{after}")
     commands = {check.command for checks in (ticket.policy.checks, *(t.checks for t in made.tasks)) for check in checks}
-    lines.append("Checks: " + (", ".join(f"`{c}`" for c in sorted(commands)) or "**none: nothing will be tested**"))
-    lines += [one_line(note, 300) for note in (*notes, ticket.policy_note) if note]
+    lines.append("\nChecks: " + (", ".join(f"`{c}`" for c in sorted(commands)) or "**none: nothing will be tested**"))
+    lines += [_NAMED.sub(r"`\1`", one_line(note, 300)) for note in (*notes, ticket.policy_note) if note]
     ask = f"approve it, or say `/interlock replan <why>`.\n\n    /interlock approve {made.hash[:12]}"
     return your_turn("\n".join(lines), ask)
 

@@ -172,7 +172,7 @@ def notes(plan: Plan, graph: Graph) -> list[Fault]:
         users = {one for path in mine[task.id] for one in graph.importers.get(path, ()) if not is_test(one)} - held
         users = {one for one in users if not globs.matches([glob for each in plan.tasks for glob in each.reads], one)}
         if users and task.kind in ("feature", "refactor"):
-            message = f"{some(users)} use what task {number(task.id)} owns, and nobody owns or reads them"
+            message = f"what task {number(task.id)} owns is used by {some(users)}, which no task owns or reads"
             found.append(Fault(rule="dependents", task=task.id, message=message))
     for user, owner in permutations(plan.tasks, 2):
         together = user.id not in before[owner.id] and owner.id not in before[user.id]
