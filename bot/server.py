@@ -9,7 +9,8 @@ import ipaddress
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from bot.metrics import Metrics
 from bot.ports import Clock, Store
 from bot.store.operating import Unknown
 from bot.store.store import SqliteStore
+from bot.store.views import EntryRow, LaneRow
 from schemas.commands import Command
 from schemas.payloads import fits
 
@@ -151,13 +153,13 @@ def admin(
         return web.json_response(now.model_dump(mode="json"))
 
     async def queue(request: web.Request) -> web.Response:
-        columns = ("lane", "id", "state", "attempts", "error_class", "error", "commit")
-        rows = [row.model_dump(mode="json") for row in await store.report_rows()]
-        lines = "".join(_row("td", (row[name] for name in columns)) for row in rows)
-        table = f"<table><thead>{_row('th', _HEADINGS)}</thead><tbody>{lines}</tbody></table>"
-        return web.Response(
-            text=_PAGE.format(body=table if rows else "<p>Nothing is queued.</p>"), content_type="text/html"
-        )
+        names = {str(ticket.repo.id): ticket.repo.full_name for ticket in await store.tickets()}
+        lanes = "".join(_lane(lane, names, clock.wall()) for lane in await store.lane_rows(SHOWN))
+        failed, many = await store.failed_rows(SHOWN)
+        rows = [(one.id, one.state, one.attempts, one.error_class, one.error, one.commit[:12]) for one in failed]
+        ever = f"<h2>Failed at least once: {many}</h2>{_table(_FAILED, rows)}" if rows else ""
+        page = _PAGE.format(body=(lanes or "<p>Nothing was ever queued.</p>") + ever)
+        return web.Response(text=page, content_type="text/html")
 
     async def commands(request: web.Request) -> web.Response:
         try:
@@ -188,6 +190,35 @@ def admin(
     return app
 
 
+def _lane(lane: LaneRow, names: Mapping[str, str], now: datetime) -> str:
+    """One lane: whether it is open, what its train does, and who waits in it for what, in apply order."""
+    number, _, ref = lane.key.partition(":")
+    rest = ", ".join(f"{count} {state}" for state, count in sorted(lane.at_rest.items()))
+    said = [
+        f"{lane.state}: {lane.why}" if lane.why else lane.state,
+        f"under way: {len(lane.train.carriages)} together, {lane.train.state}" if lane.train else "",
+        f"before: {rest}" if rest else "",
+    ]
+    rows = [(place, one.id, one.state, _waits(one, now), one.attempts) for place, one in enumerate(lane.open, 1)]
+    table = _table(_WAITING, rows) if rows else ""
+    more = f"<p>{lane.more} more wait.</p>" if lane.more > 0 else ""
+    title = f"{names.get(number, number)} · {ref.removeprefix('refs/heads/')}"
+    return f"<h2>{escape(title)}</h2><p>{escape('; '.join(filter(None, said)))}</p>{table}{more}"
+
+
+def _waits(entry: EntryRow, now: datetime) -> str:
+    if entry.state == "held":
+        return "a person's release"
+    if entry.next_try and entry.next_try > now:
+        return f"the next try at {entry.next_try:%H:%M:%S}" + (f": {entry.error}" if entry.error else "")
+    return "its turn" if entry.state == "queued" else ""
+
+
+def _table(headings: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    lines = "".join(_row("td", row) for row in rows)
+    return f"<table><thead>{_row('th', headings)}</thead><tbody>{lines}</tbody></table>"
+
+
 def _row(tag: str, cells: Iterable[object]) -> str:
     return "<tr>" + "".join(f"<{tag}>{escape(str(cell or ''))}</{tag}>" for cell in cells) + "</tr>"
 
@@ -209,7 +240,10 @@ def _admitted(request: web.Request, token: str) -> bool:
         return False
 
 
-_HEADINGS = ("lane", "entry", "state", "attempts", "failed as", "last failure", "commit")
+SHOWN = 50
+"""Entries of a lane, and failures, on the page; `interlock queue` has them all."""
+_WAITING = ("", "entry", "state", "waits for", "failures")
+_FAILED = ("entry", "state", "failures", "as", "last failure", "commit")
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Merge queue</title>
 <meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="5"><style>
 :root {{ color-scheme: light dark; }} body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem; overflow-wrap: anywhere; }}

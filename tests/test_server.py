@@ -31,9 +31,13 @@ from bot.loop import _readable
 from bot.metrics import Metrics
 from bot.store.store import SqliteStore, open_store
 from schemas.agent import Usage
+from schemas.decision import EntryMove
 from schemas.events import AgentDeclined
+from schemas.lane import LaneState
 from schemas.payloads import fits
 from schemas.settings import Settings
+from tests.store.parts import T0, TICKET, entry, open_ticket
+from tests.store.test_queue import lane_lease, move
 
 SECRET = "a secret"
 CORPUS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "corpus" / "hostile" / "payloads.json").read_text())
@@ -208,6 +212,26 @@ def _header(name: str) -> str:
 
 async def test_an_unknown_event_is_accepted(client: Client) -> None:
     assert await deliver(client, b"{}", X_GitHub_Event="something_new") == 202
+
+
+async def test_the_queue_page_says_who_waits_for_what(store: SqliteStore) -> None:
+    app = server.admin(store, SystemClock(), Metrics(), token="t0ken", named=asyncio.Event(), operated=lambda: None)
+    later = (SystemClock().wall() - T0).total_seconds() + 600
+    async with TestClient(TestServer(app)) as client:
+        assert "Nothing was ever queued" in await (await client.get("/queue")).text()
+        await open_ticket(store, enqueue=(entry("a", ticket=TICKET), entry("b", held=("protected",)), entry("c")))
+        tried = EntryMove(
+            entry="a", to="queued", error_class="infra", error="<b>disk full", counts=True, delay_seconds=later
+        )
+        gone = EntryMove(entry="c", to="landed", commit="c" * 40)
+        await move(store, await lane_lease(store), tried, gone, state=LaneState.PAUSED, why="CI <never> reported")
+        text = await (await client.get("/queue")).text()
+    ticket = (await store.tickets())[0]
+    assert f"<h2>{ticket.repo.full_name} · {ticket.branch}</h2>" in text
+    assert "<p>paused: CI &lt;never&gt; reported; before: 1 landed</p>" in text
+    assert "<td>1</td><td>a</td><td>queued</td><td>the next try at " in text and "&lt;b&gt;disk full" in text
+    assert "<td>2</td><td>b</td><td>held</td><td>a person&#x27;s release</td>" in text and "<b>" not in text
+    assert "<h2>Failed at least once: 1</h2>" in text
 
 
 async def test_the_admin_pages_are_for_loopback_or_the_token(store: SqliteStore) -> None:
