@@ -146,7 +146,8 @@ def _make(path: Path, branch: str) -> None:
 
 
 def fault_for(state: State, method: str, path: str) -> Json | None:
-    """The fault that this request shall have: {match, method, times, status, headers, after, reset, delay}."""
+    """The fault that this request shall have: {match, method, times, status, headers, after, reset, delay,
+    hold: until no more faults are wanted}."""
     for fault in state.faults:
         if "match" not in fault or fault.get("times", 1) <= 0:
             continue
