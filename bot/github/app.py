@@ -163,7 +163,10 @@ class GitHubApp:
             mend = "check APP_ID, PRIVATE_KEY_FILE and this machine's clock"
             raise Away(f"GitHub does not take our signature for the App's ({error}): {mend}", 60.0) from None
         except Rejected:  # with those that are granted: what lacks one says so when it is used
-            granted = (await self.as_app("GET", path.removesuffix("/access_tokens")))[0]["permissions"]
+            try:
+                granted = (await self.as_app("GET", path.removesuffix("/access_tokens")))[0]["permissions"]
+            except Missing:  # said to the App itself, by no token that may be too new: no repository that looks gone
+                raise Rejected("the App is not installed there any more") from None
             levels = wanted["permissions"]
             fewer = {
                 name: min(level, granted[name]) for name, level in levels.items() if name in granted

@@ -179,6 +179,8 @@ def branch_pushed(turn: Turn, event: e.BranchPushed) -> None:
         turn.set(branch_lost=True)
         return
     turn.because(f"{who} pushed {event.after[:12]} to the branch")
+    if ticket.approvals and turn.may("stop"):  # one that has stopped keeps the reason for that
+        turn.set(note=f"The approval does not count any more: {who} pushed to its branch.")
     turn.drop_approvals()
     turn.pull_back("the branch changed")
     turn.set(tip=event.after, pushed_by=tuple({*ticket.pushed_by, event.by.id}),

@@ -110,7 +110,7 @@ def approve_again(ticket: Ticket, who: str, why: str) -> str:
 
 def look_again(ticket: Ticket, logins: Sequence[str]) -> str:
     """An approval that no longer counts, or changes that were asked for and made."""
-    names = ", ".join(f"@{login}" for login in logins)
+    names = ", ".join(f"@{login}" for login in logins) or "Someone who may write here, with no part in the work"
     number = ticket.pull_request.number if ticket.pull_request else ""
     why = one_line(ticket.note, 400) or f"Pull request #{number} is not what it was when you reviewed it."
     more = " Its description shows how it differs from what was approved." if ticket.interdiff else ""

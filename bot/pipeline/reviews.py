@@ -100,10 +100,12 @@ def review_read(turn: Turn, event: e.ReviewRead) -> None:
 
 def ask(turn: Turn) -> None:
     """Those whose word no longer counts are told so, once, when there is something to look at again."""
-    people = {who.id: who for who in (*turn.ticket.look_again, *(one.by for one in turn.ticket.objections))}
-    if people:
-        body = messages.look_again(turn.ticket, [who.login for who in people.values()])
-        turn.comment(f"look-again:{turn.ticket.trial}", body)
+    ticket = turn.ticket
+    again = [who for who in ticket.look_again if not gating.is_excluded(ticket, who)]
+    people = {who.id: who for who in (*again, *(one.by for one in ticket.objections))}
+    if people or ticket.look_again:  # without a name if nobody's word of these would count
+        body = messages.look_again(ticket, [who.login for who in people.values()])
+        turn.comment(f"look-again:{ticket.trial}", body)
     turn.set(look_again=(), note="")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from aiohttp import web
 
-from bot.standin import hooks, verdicts
+from bot.standin import hooks, shapes, verdicts
 from bot.standin.state import ApiError, App, Json, Repository, State, User
 
 PERMISSIONS = {
@@ -111,12 +112,16 @@ def routes(state: State) -> list[web.RouteDef]:
         """Delete or transfer an issue, lock it: what only the site's pages do."""
         body = await request.json()
         repo = state.repositories[int(body["repository"])]
-        item = repo.items[int(body["number"])]
+        item, more = repo.items[int(body["number"])], {}
         if body["action"] == "locked":
             item.locked = True
         else:
             del repo.items[item.number]
-        hooks.issue(state, body["action"], repo, item, state.user(body["login"]))
+        if body["action"] == "transferred":  # to where the App is not installed
+            there = replace(repo, id=state.next_id(), name=f"{repo.name}-elsewhere")
+            moved = shapes.issue(state, there, replace(item, id=state.next_id(), number=1))
+            more["changes"] = {"new_issue": moved, "new_repository": shapes.repository(state, there)}
+        hooks.issue(state, body["action"], repo, item, state.user(body["login"]), **more)
         return web.json_response({})
 
     return [
@@ -141,7 +146,8 @@ def _make(path: Path, branch: str) -> None:
 
 
 def fault_for(state: State, method: str, path: str) -> Json | None:
-    """The fault that this request shall have: {match, method, times, status, headers, after, reset, delay}."""
+    """The fault that this request shall have: {match, method, times, status, headers, after, reset, delay,
+    hold: until no more faults are wanted}."""
     for fault in state.faults:
         if "match" not in fault or fault.get("times", 1) <= 0:
             continue

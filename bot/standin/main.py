@@ -112,6 +112,8 @@ def _wrap(state: State, handler: Handler) -> Callable[[web.Request], Awaitable[w
         fault = control.fault_for(state, request.method, request.path)
         if fault and fault.get("delay"):
             await asyncio.sleep(float(fault["delay"]))
+        while fault and fault.get("hold") and fault in state.faults:
+            await state.wait(state.seq, 5.0)
         response: web.Response
         try:
             if fault and "status" in fault and not fault.get("after"):

@@ -339,6 +339,14 @@ async def test_a_repository_is_not_gone_because_it_is_missing_for_a_minute(door:
     assert timedelta(minutes=2) <= door.clock.wall() - began < timedelta(minutes=3)
 
 
+async def test_an_app_that_was_uninstalled_is_refused_at_once(door: Door) -> None:
+    await door.fault(match="^/app/installations/", status=404, times=10**6)
+    with pytest.raises(Rejected, match="the App is not installed there any more"):
+        await door.call("POST", "/issues/1/comments", {"body": "late"})
+    found = await door.scene.github.control("requests")
+    assert [one["path"].split("/")[-1] for one in found[-2:]] == ["access_tokens", str(door.installation)]
+
+
 async def test_a_signature_that_github_refuses_gives_nothing_up(door: Door) -> None:
     await door.fault(match="access_tokens$", status=401, message="Bad credentials")
     with pytest.raises(Away, match="PRIVATE_KEY_FILE"):

@@ -91,6 +91,19 @@ def test_who_approves_before_review_is_asked_for_is_asked_again(state: TicketSta
         assert not asked.ticket.look_again
 
 
+def test_who_pushed_is_not_asked_to_approve_what_they_pushed() -> None:
+    three = REVIEWING.policy.model_copy(update={"approve": REVIEWING.policy.approve.model_copy(update={"reviews": 3})})
+    approved = reviews(REVIEWING.model_copy(update={"policy": three}), BOB, "approved").ticket
+    pushed = e.BranchPushed(ticket=approved.id, by=BOB, before=TIP, after=ONTO, forced=False)
+    why = "The approval does not count any more: bob pushed to its branch."
+    (alone,) = comments(tried(decide(approved, pushed).ticket))
+    assert alone == f"{why}\n\nSomeone who may write here, with no part in the work: review #5 again."
+    (both,) = comments(tried(decide(reviews(approved, CAROL, "approved").ticket, pushed).ticket))
+    assert both == f"{why}\n\n@carol: review #5 again."
+    stopped = approved.model_copy(update={"state": TicketState.STOPPED, "note": "stopped by carol"})
+    assert decide(stopped, pushed).ticket.note == "stopped by carol"
+
+
 def test_an_approval_within_seconds_of_a_push_is_asked_for_once_more() -> None:
     shown = REVIEWING.model_copy(update={"pull_request": PullRequest(number=5, head=TIP, at=T0)})
     soon = reviews(shown, BOB, "approved", at=T0 + timedelta(seconds=4))
