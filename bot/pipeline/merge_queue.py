@@ -143,9 +143,11 @@ def entry_returned(turn: Turn, event: e.EntryReturned) -> None:
             # Green on the branch, red on today's base: the last task is reworked on a branch that holds the base.
             turn.move("build", "a check fails on today's base")
             turn.move_task(landed[-1], "return", evidence=event.evidence)
+        elif event.error_class is ErrorClass.POLICY and turn.ticket.look_again:
+            turn.set(note=notices.approval_dropped(reason))  # asked by name once there is something to look at
         elif event.error_class is ErrorClass.POLICY:
-            turn.set(look_again=())  # this says it, with the reason
-            turn.comment(f"not-confirmed:{event.entry}", notices.approval_dropped(messages.one_line(reason, 400)))
+            said = notices.approval_dropped(messages.one_line(reason, 400))
+            turn.comment(f"not-confirmed:{event.entry}", messages.your_turn(said, "review the pull request again."))
 
 
 def lane_stopped(turn: Turn, event: e.LaneStopped) -> None:
