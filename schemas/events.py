@@ -228,11 +228,13 @@ class EntryReopened(EntryEvent, kind="entry_reopened"):
 
 
 class LaneStopped(TicketEvent, kind="lane_stopped"):
-    """Nothing of this ticket lands for now, and why: the lane is frozen or paused, or GitHub must do something. `ask`: people."""
+    """Nothing of this ticket lands for now, and why: the lane is frozen or paused, or GitHub must do something (`way`) or
+    people must (`ask`)."""
 
     lane: str
     why: str
     ask: bool = False
+    way: Way = "push"
 
 
 class LaneOpened(TicketEvent, kind="lane_opened"):

@@ -171,6 +171,7 @@ class Ticket(Frozen):
     rebasing: bool = False
     landed: tuple[Sha, ...] = ()
     landed_by: Way = "push"
+    """Known before it has landed while it is in GitHub's own queue."""
     wake_at: Instant | None = None
     suspended: bool = False
     """GitHub lets the App do nothing here for now."""

@@ -127,6 +127,8 @@ def _rebased(turn: Turn, event: e.EntryLanded, onto: str) -> None:
 def entry_returned(turn: Turn, event: e.EntryReturned) -> None:
     """It did not land: the approval no longer covers it, it conflicts, or it fails on today's base."""
     ticket, reason = turn.ticket, event.evidence.reason
+    if event.entry_kind == "series":
+        turn.set(landed_by="push")  # GitHub's queue does not have it any more
     if event.entry_kind == "rebase":
         turn.set(rebasing=False)
         if turn.may("stop"):
@@ -143,16 +145,18 @@ def entry_returned(turn: Turn, event: e.EntryReturned) -> None:
             # Green on the branch, red on today's base: the last task is reworked on a branch that holds the base.
             turn.move("build", "a check fails on today's base")
             turn.move_task(landed[-1], "return", evidence=event.evidence)
+        elif event.error_class is ErrorClass.POLICY and turn.ticket.look_again:
+            turn.set(note=notices.approval_dropped(reason))  # asked by name once there is something to look at
         elif event.error_class is ErrorClass.POLICY:
-            turn.set(look_again=())  # this says it, with the reason
-            turn.comment(f"not-confirmed:{event.entry}", notices.approval_dropped(messages.one_line(reason, 400)))
+            said = notices.approval_dropped(messages.one_line(reason, 400))
+            turn.comment(f"not-confirmed:{event.entry}", messages.your_turn(said, "review the pull request again."))
 
 
 def lane_stopped(turn: Turn, event: e.LaneStopped) -> None:
     """Nothing lands for now, and people are told why; with a comment, once, if it is their turn."""
     if event.ask and event.why != turn.ticket.note:
         turn.comment(f"lane:{turn.ticket.version}", messages.not_allowed(event.why))
-    turn.set(note=event.why)
+    turn.set(note=event.why, landed_by=event.way)
     turn.because(event.why)
 
 
@@ -200,11 +204,13 @@ def pull_request_opened(turn: Turn, event: e.PullRequestOpened) -> None:
 
 
 def pull_request_closed(turn: Turn, event: e.PullRequestClosed) -> None:
-    """Closed by hand: stop. Merged by hand: done, and said so."""
+    """Closed by hand: stop. Merged by hand: done, and said so. Merged by GitHub's queue: the lane looks at what it made."""
     ticket, who = turn.ticket, event.by.login
     if ticket.pull_request is None:
         return
-    if event.merged and turn.may("finish"):
+    if event.merged and ticket.landed_by == "merge_queue":
+        turn.because(f"merged by {who} out of GitHub's merge queue, which is still to be verified")
+    elif event.merged and turn.may("finish"):
         merged = f"merged by {who} on GitHub"
         turn.take_back()
         turn.move("finish", merged, note=merged)

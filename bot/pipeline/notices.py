@@ -27,7 +27,7 @@ def refused(reason: str) -> str:
 
 def approval_dropped(reason: str) -> str:
     """Approved, but not this, or not by these people any more."""
-    return _ask(f"The approval does not count any more: {reason}.", "review the pull request again.")
+    return f"The approval does not count any more: {reason}."
 
 
 def branch_not_back(ticket: Ticket) -> str:

@@ -37,7 +37,8 @@ def begin(turn: LaneTurn, train: q.Train, event: q.Confirmed) -> None:
     train = train.model_copy(update={"carriages": carriages, "tip": made.get(train.tip, train.tip)})
     if event.way == "merge_queue":
         turn.why = f"goes onto {turn.lane.ref} {BY[event.way]}"
-        turn.tell(e.LaneStopped(lane=turn.lane.key, why=f"In GitHub's merge queue for {_branch(turn)}."))
+        why = f"In GitHub's merge queue for {_branch(turn)}."
+        turn.tell(e.LaneStopped(lane=turn.lane.key, why=why, way=event.way))
         turn.move_train(train, "confirm", E.LANDING, way=event.way)
     else:
         intents = _intents(turn, train)

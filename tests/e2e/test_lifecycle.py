@@ -225,7 +225,7 @@ async def test_what_the_app_may_not_reach_waits_or_stops_and_nothing_is_tried_fo
             await until_state(scene, found.issue, S.LANDING)
             await roles(scene, carol="read", alice="write" if login == "carol" else "read")
             await act(scene, "calm")
-            await reads(scene, found.issue, "The approval does not count any more", why, "review the pull request")
+            await reads(scene, found.issue, "The approval does not count any more", why, f"@{login}", ": review #")
             await until_state(scene, found.issue, S.REVIEWING)
             await holds_reviews(scene)
         await roles(scene, alice="write")

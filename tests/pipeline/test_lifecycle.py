@@ -10,9 +10,10 @@ import pytest
 from bot.pipeline import stages
 from schemas import events as e
 from schemas.acts import How
-from schemas.base import RepoRef
+from schemas.base import Evidence, RepoRef
 from schemas.decision import Decision
 from schemas.effects import ReadRepository, UpdateStatus
+from schemas.lane import EntryState, ErrorClass
 from schemas.plan import Question
 from schemas.policy import Policy
 from schemas.ticket import Approval, PullRequest, RunState, TaskProgress, TaskState, Ticket, TicketState
@@ -97,6 +98,31 @@ def test_a_closed_pull_request_lands_nothing_and_only_a_writer_opens_it_again() 
     assert opened.ticket.state is TicketState.TRIALING
     stopped = says(landing(), "stop").ticket  # for another reason
     assert decide(stopped, e.PullRequestReopened(ticket=TICKET.id, by=WRITER)).ticket.state is TicketState.STOPPED
+
+
+def test_what_github_s_queue_merged_is_done_only_when_the_lane_has_seen_it() -> None:
+    bot = WRITER.model_copy(update={"login": "queue[bot]", "permission": "none"})
+    merged = e.PullRequestClosed(ticket=TICKET.id, merged=True, by=bot)
+    queued = decide(landing(), e.LaneStopped(ticket=TICKET.id, lane="l", why="In the queue.", way="merge_queue")).ticket
+    stopped = says(queued, "stop").ticket  # it may be merged before it is taken out
+    landed = e.EntryLanded(ticket=TICKET.id, entry="x", entry_kind="series", commit=ONTO, tree=ONTO, way="merge_queue")
+    for before in (queued, stopped):
+        heard = decide(before, merged)
+        assert heard.ticket.state is before.state and not heard.withdraw
+        done = decide(heard.ticket, landed)
+        assert done.ticket.state is TicketState.DONE and done.ticket.landed == (ONTO,)
+        assert "close_issue" in [effect.kind for effect in done.effects]
+    refused = e.LaneStopped(ticket=TICKET.id, lane="l", why="It is not taken.", ask=True)
+    back = e.EntryReturned(ticket=TICKET.id, entry="x", entry_kind="series", state=EntryState.REWORK,
+                           error_class=ErrorClass.POLICY, evidence=Evidence(reason="taken out"))  # fmt: skip
+    for before in (
+        landing(),
+        decide(queued, refused).ticket,
+        decide(queued, back).ticket,
+        decide(stopped, back).ticket,
+    ):
+        by_hand = decide(before, merged).ticket
+        assert by_hand.state is TicketState.DONE and by_hand.note == "merged by queue[bot] on GitHub"
 
 
 def test_silence_is_told_once_and_news_end_it() -> None:

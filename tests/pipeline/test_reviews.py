@@ -104,6 +104,17 @@ def test_who_pushed_is_not_asked_to_approve_what_they_pushed() -> None:
     assert decide(stopped, pushed).ticket.note == "stopped by carol"
 
 
+def test_a_refusal_at_the_end_is_said_once_with_its_reason_to_those_who_approved() -> None:
+    landing = reviews(REVIEWING, BOB, "approved").ticket
+    dismissed = reviews(landing, BOB, "dismissed").ticket
+    for before, named in ((landing, "@bob: review #5 again"), (dismissed, "may write here: review the pull request")):
+        back = e.EntryReturned(ticket=landing.id, entry="x", entry_kind="series", state=EntryState.REWORK,
+                               error_class=ErrorClass.POLICY, evidence=Evidence(reason="bob may not"))  # fmt: skip
+        refused = decide(before, back)
+        (said,) = comments(refused) + comments(tried(refused.ticket))
+        assert "The approval does not count any more: bob may not." in said and named in said
+
+
 def test_an_approval_within_seconds_of_a_push_is_asked_for_once_more() -> None:
     shown = REVIEWING.model_copy(update={"pull_request": PullRequest(number=5, head=TIP, at=T0)})
     soon = reviews(shown, BOB, "approved", at=T0 + timedelta(seconds=4))
