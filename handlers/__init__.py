@@ -115,7 +115,8 @@ def pressed(payload: Payload, origin: Origin) -> e.Addressed | None:
     if not button:
         return None
     event = e.ButtonPressed(identifier=button, about=about, head=run.head_sha, by=payload.sender, at=NEVER)
-    return e.Addressed(key=f"button:{button}:{payload.sender.id}:{what}", to=to, event=event)
+    # Nothing in the body tells a second press from the first: only the delivery does, which is the same when it is repeated.
+    return e.Addressed(key="", to=to, event=event)
 
 
 def suite_rerequested(payload: Payload, origin: Origin) -> e.Addressed | None:
