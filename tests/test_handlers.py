@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import handlers
 from schemas import events as e
@@ -197,3 +199,9 @@ def test_a_conversation_is_locked_and_a_pull_request_opened_again() -> None:
     (opened,) = translated("pull_request", "reopened", pull_request=pull("interlock/12"))
     assert isinstance(opened.event, e.PullRequestReopened)
     assert not translated("pull_request", "reopened", OURSELVES, pull_request=pull("interlock/12"))
+
+
+def test_the_app_asks_for_every_event_that_we_act_on() -> None:
+    """GitHub sends an App's own check suites and its installations unasked."""
+    asked = yaml.safe_load((Path(__file__).parents[1] / "app.yml").read_text("utf-8"))["default_events"]
+    assert {*handlers.ROUTES, *(event for event, _ in handlers.PLACES)} - {"check_suite"} == set(asked)

@@ -22,7 +22,7 @@ def user(state: State, who: User) -> Json:
     }  # fmt: skip
 
 
-EVENTS = ["issues", "issue_comment", "pull_request", "pull_request_review", "push", "check_run"]
+EVENTS = ["issues", "issue_comment", "pull_request", "pull_request_review", "push", "check_run", "repository"]
 _REPO_URLS = [
     "archive",
     "assignees",

@@ -208,7 +208,7 @@ def test_4_permissions_and_events_that_the_app_does_not_ask_for(scene: Scene) ->
     assert broken(scene) == [
         "FAIL  permissions  the App lacks pull_requests: write (is read), statuses: read (is none): "
         "grant them at GITHUB/settings/apps/interlock/permissions",
-        "FAIL  events       the App does not hear pull_request_review: tick them at "
+        "FAIL  events       the App does not hear pull_request_review, repository: tick them at "
         "GITHUB/settings/apps/interlock/permissions",
     ]
 
