@@ -1,7 +1,6 @@
 """Checks: commands in the sandbox, each in a workspace of its own with nothing of the agent's in there."""
 
 import asyncio
-import itertools
 import re
 import subprocess
 from collections.abc import Sequence
@@ -28,7 +27,6 @@ class SandboxChecker:
     def __init__(self, sandbox: Sandbox, trees: Trees, environments: Environments, clock: Clock) -> None:
         self._sandbox, self._trees, self._environments, self._clock = sandbox, trees, environments, clock
         self._slots = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._numbers = itertools.count(1)
 
     async def check(
         self, git_dir: Path, tree: Sha, commands: Sequence[CheckCommand], environment: Environment
@@ -36,7 +34,7 @@ class SandboxChecker:
         """All commands at the tree's root; green only if each exits 0, red with the first failure's evidence."""
         started = self._clock.boot()
         async with self._slots:
-            folder = self._sandbox.area / f"check-{tree[:12]}-{next(self._numbers)}"
+            folder = self._sandbox.fresh(f"check-{tree[:12]}")
             try:
                 for command in commands:
                     # Anew for each: a check must not see what another one wrote.

@@ -8,7 +8,6 @@ $INTERLOCK_ENV, and in the folders to keep, is what runs and checks then find, w
 import asyncio
 import contextlib
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -45,7 +44,6 @@ class Environments:
     operators: tuple[str, ...] = ()
     _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock), init=False)
     _users: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int), init=False)
-    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1), init=False)
 
     @asynccontextmanager
     async def lent(self, space: Workspace, wanted: Environment) -> AsyncIterator[None]:
@@ -73,8 +71,7 @@ class Environments:
             await asyncio.to_thread(self._forget)
 
     async def _install(self, space: Workspace, wanted: Environment, place: Path) -> None:
-        number = next(self._numbers)
-        folder, home = (self.sandbox.area / f"{name}-{number}" for name in ("install", "home"))
+        folder, home, way = (self.sandbox.fresh(name) for name in ("install", "home-of-install", "proxy"))
         await asyncio.to_thread(workspace.remove, place)
         place.mkdir(parents=True)
         home.mkdir()
@@ -85,7 +82,7 @@ class Environments:
             env |= dict.fromkeys(_CERTIFICATES, _BUNDLE)
         try:
             async with (
-                open_proxy(self.sandbox.area / f"proxy-{number}", wanted.registries, self.operators) as proxy,
+                open_proxy(way, wanted.registries, self.operators) as proxy,
                 self.trees.workspace(space.git_dir, space.tree, folder, git=False) as fresh,
             ):
                 for command in wanted.setup:

@@ -6,6 +6,7 @@ policy and have a public address, or be named by the operator, who may have regi
 
 import asyncio
 import contextlib
+import inspect
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Collection
@@ -17,9 +18,9 @@ from bot.runners import workspace
 
 PORT = 3128
 PROXY = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"), f"http://127.0.0.1:{PORT}")
-FORWARD = f"""
-import asyncio, sys
-async def pump(source, sink):
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
     try:
         while data := await source.read(65536):
             sink.write(data)
@@ -28,12 +29,16 @@ async def pump(source, sink):
         pass
     finally:
         sink.close()
+
+
+FORWARD = f"""import asyncio, sys
+{inspect.getsource(_pump)}
 async def meet(source, sink):
     try:
         other, out = await asyncio.open_unix_connection(sys.argv[1])
     except OSError:
         return sink.close()
-    await asyncio.gather(pump(source, out), pump(other, sink))
+    await asyncio.gather(_pump(source, out), _pump(other, sink))
 async def main():
     await asyncio.start_server(meet, "127.0.0.1", {PORT})
     child = await asyncio.create_subprocess_exec("/bin/sh", "-c", sys.argv[2])
@@ -90,14 +95,3 @@ async def _address(host: str, *, trusted: bool) -> str | None:
     found = await asyncio.get_running_loop().getaddrinfo(host, 443, type=socket.SOCK_STREAM)
     addresses = [str(info[4][0]) for info in found]
     return next((one for one in addresses if trusted or ipaddress.ip_address(one).is_global), None)
-
-
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    try:
-        while data := await source.read(65536):
-            sink.write(data)
-            await sink.drain()
-    except OSError:
-        pass
-    finally:
-        sink.close()

@@ -69,6 +69,7 @@ class Sandbox:
         self.installed: dict[Path, Installed] = {}
         self.layered = False
         """Whether this machine has overlays for us; `self_test` finds out."""
+        self._numbers = itertools.count(1)
         self._root = os.geteuid() == 0
         self._uid = FIRST_UID + int(hashlib.sha256(str(area).encode()).hexdigest(), 16) % UIDS
         if mode != "off":
@@ -76,6 +77,10 @@ class Sandbox:
                 raise Misconfigured("no setpriv, which is needed as root: install Debian's package util-linux")
             self._bwrap = str(stage(_find_bwrap(), "bwrap"))
         area.mkdir(parents=True, exist_ok=True)
+
+    def fresh(self, name: str) -> Path:
+        """A place in the area that nobody else has, whoever asks."""
+        return self.area / f"{name}-{next(self._numbers)}"
 
     def wrap(
         self, argv: Sequence[str], *, folders: Sequence[Path], env: Mapping[str, str], read_only: Sequence[Path] = ()
