@@ -6,6 +6,7 @@ gets an error instead of an answer. COPILOT_* settings are read by whoever build
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 from copilot.copilot_request_handler import CopilotRequestContext, CopilotRequestHandler, CopilotWebSocketHandler
@@ -36,6 +37,17 @@ class Gateway(CopilotRequestHandler):
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
+    async def _dispatch(self, exchange: Any) -> None:
+        """The SDK's own, from the first byte of a request to the last of its answer: nobody else ends its tasks."""
+        self._hold()
+        await super()._dispatch(exchange)
+
+    def _hold(self) -> None:
+        """Whoever runs now is ended with the rest. A call's sending is a task inside of the request's."""
+        if task := asyncio.current_task():
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
     async def send_request(self, request: httpx.Request, ctx: CopilotRequestContext) -> httpx.Response:
         """Make the call on our side, or refuse it with a reason that is not retried."""
         if self._calls >= self._max_calls:
@@ -43,9 +55,7 @@ class Gateway(CopilotRequestHandler):
             self._refuse(reason)
             return httpx.Response(400, json={"error": {"message": reason, "type": "interlock"}}, request=request)
         self._calls += 1
-        if task := asyncio.current_task():
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+        self._hold()
         answer = await self._client.send(self._forwarded(request, self._provider), stream=True)
         if answer.status_code < 400:
             return answer
